@@ -1,0 +1,475 @@
+//! The operations: each checks, takes, claims its number, publishes, and only then gives back.
+//!
+//! The order inside an operation is the protocol of the crate's front page. A refusal has
+//! written nothing that anyone can see.
+
+mod show;
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::best::{BEST_SEATS_MAX, BestRequest, take_best};
+use crate::emit::Decision;
+use crate::engine::{Shared, needs_admission};
+use crate::event::{Body, LineSettings};
+use crate::hold::{Facts, Found, HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN, Slab, State, Word};
+use crate::house::House;
+use crate::ids::{EntryId, HoldId, HoldSlot, LineNumber, Part, RequestKey, Seq};
+use crate::ids::{ShowtimeId, TimeMs};
+use crate::layout::Layout;
+use crate::line::{Stand, Turn};
+use crate::reject::{Conflict, Reject};
+
+/// What every request brings along.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// The time, by the caller's clock. It never goes back by more than the calls in flight.
+    pub now: TimeMs,
+    /// The client's idempotency key.
+    pub key: RequestKey,
+}
+
+impl Context {
+    /// At `now`, without a key.
+    pub fn at(now: TimeMs) -> Context {
+        Context { now, key: RequestKey::NONE }
+    }
+}
+
+/// A showtime to put on sale.
+#[derive(Clone, Debug)]
+pub struct OpenShowtime {
+    /// Which.
+    pub showtime: ShowtimeId,
+    /// Its layout.
+    pub layout: Arc<Layout>,
+    /// The layout as the log carries it.
+    pub blob: Box<[u8]>,
+    /// Seats a buyer may have held or bought at a time, 1 to [`LIMIT_MAX`](crate::LIMIT_MAX).
+    pub limit: u32,
+    /// How long a hold lasts unless the request says otherwise, in ms.
+    pub hold_ttl_ms: u32,
+    /// The line's settings.
+    pub line: LineSettings,
+    /// Holds are made from this time on.
+    pub opens_at: TimeMs,
+    /// Holds are made before this time.
+    pub closes_at: TimeMs,
+}
+
+/// For whom a hold is, and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldRequest {
+    /// The buyer's entry.
+    pub entry: EntryId,
+    /// Until the deadline, in ms; the showtime's hold time if `None`.
+    pub ttl_ms: Option<u32>,
+    /// Somebody else answers for the buyer's admission: a partner, a box office.
+    pub admitted_by_caller: bool,
+}
+
+/// A hold that was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Held {
+    /// Its id.
+    pub id: HoldId,
+    /// Until when.
+    pub deadline: TimeMs,
+    /// The last event of the decision.
+    pub seq: Seq,
+    /// Its seats.
+    pub parts: Vec<Part>,
+}
+
+/// A hold whose deadline was moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extended {
+    /// The new deadline.
+    pub deadline: TimeMs,
+    /// The event.
+    pub seq: Seq,
+}
+
+/// A place in the line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// The buyer's entry.
+    pub entry: EntryId,
+    /// The number.
+    pub number: LineNumber,
+    /// The last event of the join that gave it.
+    pub seq: Seq,
+    /// `false` if the buyer was in already.
+    pub fresh: bool,
+}
+
+/// What came of an attempt to end a hold.
+pub(crate) enum Expiry {
+    Done,
+    /// It had ended, or is an order.
+    Gone,
+    /// Its deadline is later.
+    Later,
+    /// Somebody owns it, or the ring is full.
+    NotNow,
+}
+
+/// The right of one thread at a time to decide. Dropping it returns it.
+pub struct Handle {
+    shared: Arc<Shared>,
+    /// Free slab slots that only this handle uses.
+    slots: Vec<HoldSlot>,
+    parts: Vec<Part>,
+    /// A handle may move to another thread, but makes one decision at a time.
+    not_sync: PhantomData<std::cell::Cell<()>>,
+}
+
+impl Handle {
+    pub(crate) fn new(shared: Arc<Shared>) -> Handle {
+        Handle { shared, slots: Vec::new(), parts: Vec::new(), not_sync: PhantomData }
+    }
+
+    /// Holds exactly the seats of `parts`, whose blocks ascend, all or none of them.
+    ///
+    /// # Errors
+    ///
+    /// `SeatUnavailable`, `Contended`, `SaleNotOpen`, `AdmissionRequired`, `LimitExceeded`,
+    /// `UnknownSeat`, `TooMany`, `TtlOutOfRange`, `RingFull`, `SlabFull`.
+    pub fn hold(
+        &mut self,
+        house: &House,
+        request: HoldRequest,
+        parts: &[Part],
+        context: Context,
+    ) -> Result<Held, Reject> {
+        house.check(parts)?;
+        house.map.look(parts)?;
+        let seats = parts.iter().map(|part| part.mask.count_ones()).sum();
+        let (turn, ttl_ms) = self.begin_hold(house, request, seats, parts.len(), context)?;
+        if let Err(reject) = house.map.take(parts) {
+            turn.end();
+            return Err(reject);
+        }
+        Ok(self.finish_hold(house, request, turn, parts.to_vec(), ttl_ms, context))
+    }
+
+    /// Holds the best seats that the request allows.
+    ///
+    /// # Errors
+    ///
+    /// As [`hold`](Self::hold), and `NoAdjacentSeats` or `SoldOut` instead of `SeatUnavailable`.
+    pub fn hold_best(
+        &mut self,
+        house: &House,
+        request: HoldRequest,
+        best: BestRequest,
+        context: Context,
+    ) -> Result<Held, Reject> {
+        if best.count == 0 || best.count > BEST_SEATS_MAX {
+            return Err(Reject::TooMany);
+        }
+        let parts_max = best.count as usize;
+        let (turn, ttl_ms) = self.begin_hold(house, request, best.count, parts_max, context)?;
+        let mut parts = Vec::new();
+        if let Err(reject) = take_best(house, best, &mut parts) {
+            turn.end();
+            return Err(reject);
+        }
+        Ok(self.finish_hold(house, request, turn, parts, ttl_ms, context))
+    }
+
+    /// Everything that can refuse a hold but its seats.
+    fn begin_hold<'h>(
+        &mut self,
+        house: &'h House,
+        request: HoldRequest,
+        seats: u32,
+        parts: usize,
+        context: Context,
+    ) -> Result<(Turn<'h>, u32), Reject> {
+        let ttl_ms = request.ttl_ms.unwrap_or_else(|| house.terms.hold_ttl_ms());
+        check_ttl(ttl_ms)?;
+        self.check_room()?;
+        if !house.terms.on_sale(context.now) {
+            return Err(Reject::SaleNotOpen);
+        }
+        if !house.line.has(request.entry) {
+            return Err(Reject::AdmissionRequired);
+        }
+        if !self.shared.slab.fill(&mut self.slots, Slab::records_for(parts)) {
+            return Err(Reject::SlabFull);
+        }
+        let turn = house.line.turn(request.entry)?;
+        let seen = turn.seen();
+        let let_in = request.admitted_by_caller || seen.stand() == Stand::Admitted;
+        if !seen.known() || !let_in && needs_admission(house) {
+            turn.end();
+            return Err(Reject::AdmissionRequired);
+        }
+        let (limit, used) = (house.terms.limit(), seen.seats());
+        if used + seats > limit {
+            turn.end();
+            return Err(Reject::LimitExceeded { limit, used });
+        }
+        Ok((turn, ttl_ms))
+    }
+
+    /// The seats are taken: number, record, event; then the next turn.
+    fn finish_hold(
+        &mut self,
+        house: &House,
+        request: HoldRequest,
+        turn: Turn<'_>,
+        parts: Vec<Part>,
+        ttl_ms: u32,
+        context: Context,
+    ) -> Held {
+        let entry = request.entry;
+        let now = context.now;
+        let decision = Decision::claim_for(&self.shared.ring, now, house.showtime(), &parts);
+        let deadline = now.plus_ms(ttl_ms.into());
+        let facts = Facts { entry, house: house.index, created_at: now };
+        let seq = decision.first_seq();
+        let slot = self.shared.slab.make(&mut self.slots, seq, facts, deadline, &parts);
+        let body = Body::Held { slot, entry, ttl_ms, first: parts[0], key: context.key };
+        let last = decision.publish_parts(body, &parts, None);
+        turn.end_with_hold(parts.iter().map(|part| part.mask.count_ones()).sum());
+        Held { id: HoldId { slot, seq }, deadline, seq: last, parts }
+    }
+
+    /// Moves a hold's deadline to `ttl_ms` from now, but not beyond [`HOLD_TTL_MS_MAX`] from its
+    /// making.
+    ///
+    /// # Errors
+    ///
+    /// `HoldExpired`, `HoldConfirmed`, `HoldGone`, `Contended`, `TtlOutOfRange`, `RingFull`.
+    pub fn extend(
+        &mut self,
+        id: HoldId,
+        ttl_ms: u32,
+        context: Context,
+    ) -> Result<Extended, Reject> {
+        check_ttl(ttl_ms)?;
+        let now = context.now;
+        let seen = self.own_active(id, Some(now))?;
+        let facts = self.read_owned(id);
+        let latest = facts.created_at.plus_ms(HOLD_TTL_MS_MAX.into());
+        let deadline = now.plus_ms(ttl_ms.into()).min(latest);
+        let ttl_ms = deadline.since_ms(now) as u32;
+        let house = self.shared.house(facts.house);
+        let (entry, first) = (facts.entry, self.parts[0]);
+        let body = Body::Extended { hold: id, entry, first, ttl_ms };
+        let seq = self.publish_seats(house, body, None, now);
+        self.shared.slab.settle(id.slot, seen, deadline, State::Active);
+        Ok(Extended { deadline, seq })
+    }
+
+    /// Makes an order of a hold. `blob` is the payment reference.
+    ///
+    /// # Errors
+    ///
+    /// `HoldExpired` at or after the deadline, `HoldConfirmed`, `HoldGone`, `Contended`,
+    /// `RingFull`.
+    pub fn confirm(
+        &mut self,
+        id: HoldId,
+        blob: Option<Box<[u8]>>,
+        context: Context,
+    ) -> Result<Seq, Reject> {
+        let seen = self.own_active(id, Some(context.now))?;
+        let facts = self.read_owned(id);
+        let house = Arc::clone(self.shared.house(facts.house));
+        let (entry, first, key) = (facts.entry, self.parts[0], context.key);
+        let body = Body::Confirmed { hold: id, entry, first, key };
+        let seq = self.publish_seats(&house, body, blob, context.now);
+        self.parts.iter().for_each(|part| house.map.set_sold(*part, true));
+        self.shared.slab.settle(id.slot, seen, seen.deadline(), State::Confirmed);
+        house.line.give_back(facts.entry, 0, true);
+        Ok(seq)
+    }
+
+    /// Gives a hold up.
+    ///
+    /// # Errors
+    ///
+    /// `HoldConfirmed`, `HoldGone`, `Contended`, `RingFull`.
+    pub fn release(&mut self, id: HoldId, context: Context) -> Result<Seq, Reject> {
+        let seen = self.own_active(id, None)?;
+        let make = |entry, first| Body::Released { hold: id, entry, first };
+        Ok(self.free(id, seen, true, context.now, make))
+    }
+
+    /// Ends a hold whose deadline is not after `now`; for the keeper.
+    pub(crate) fn expire(&mut self, id: HoldId, now: TimeMs) -> Expiry {
+        let seen = match self.shared.slab.find_now(id) {
+            Found::Active(seen) if seen.deadline() > now => return Expiry::Later,
+            Found::Active(seen) => seen,
+            Found::Confirmed(_) | Found::Gone => return Expiry::Gone,
+            Found::Contended => return Expiry::NotNow,
+        };
+        if self.check_room().is_err() || !self.shared.slab.own(id.slot, seen) {
+            return Expiry::NotNow;
+        }
+        let make = |entry, first| Body::Expired { hold: id, entry, first };
+        self.free(id, seen, true, now, make);
+        Expiry::Done
+    }
+
+    /// Gives an order back; its seats are free again.
+    ///
+    /// # Errors
+    ///
+    /// `HoldGone` if it is no order (any more), `Contended`, `RingFull`.
+    pub fn refund(&mut self, id: HoldId, context: Context) -> Result<Seq, Reject> {
+        self.check_room()?;
+        loop {
+            match self.shared.slab.find(id) {
+                Found::Confirmed(seen) if self.shared.slab.own(id.slot, seen) => {
+                    let key = context.key;
+                    let make = |entry, first| Body::Refunded { hold: id, entry, first, key };
+                    return Ok(self.free(id, seen, false, context.now, make));
+                }
+                Found::Confirmed(_) => {}
+                Found::Active(_) | Found::Gone => return Err(Reject::HoldGone),
+                Found::Contended => return Err(Reject::Contended),
+            }
+        }
+    }
+
+    /// Takes seats off sale, all or none. `blob` is the reason.
+    ///
+    /// # Errors
+    ///
+    /// `SeatUnavailable`, `Contended`, `UnknownSeat`, `TooMany`, `RingFull`.
+    pub fn block(
+        &mut self,
+        house: &House,
+        parts: &[Part],
+        blob: Option<Box<[u8]>>,
+        context: Context,
+    ) -> Result<Seq, Reject> {
+        house.check(parts)?;
+        self.check_room()?;
+        house.map.take(parts)?;
+        let body = Body::Blocked { first: parts[0], key: context.key };
+        self.parts.clear();
+        self.parts.extend_from_slice(parts);
+        let seq = self.publish_seats(house, body, blob, context.now);
+        // Marked after the number is claimed: who unblocks them comes later in the log.
+        parts.iter().for_each(|part| house.map.set_blocked(*part, true));
+        Ok(seq)
+    }
+
+    /// Puts blocked seats on sale again, all or none.
+    ///
+    /// # Errors
+    ///
+    /// `NotBlocked`, `UnknownSeat`, `TooMany`, `RingFull`.
+    pub fn unblock(
+        &mut self,
+        house: &House,
+        parts: &[Part],
+        blob: Option<Box<[u8]>>,
+        context: Context,
+    ) -> Result<Seq, Reject> {
+        house.check(parts)?;
+        self.check_room()?;
+        for (taken, part) in parts.iter().enumerate() {
+            if !house.map.take_blocked(*part) {
+                parts[..taken].iter().for_each(|part| house.map.set_blocked(*part, true));
+                let conflict = house.map.conflict(part.block, part.mask);
+                return Err(Reject::NotBlocked(Conflict { blocked: 0, ..conflict }));
+            }
+        }
+        let body = Body::Unblocked { first: parts[0], key: context.key };
+        self.parts.clear();
+        self.parts.extend_from_slice(parts);
+        let seq = self.publish_seats(house, body, blob, context.now);
+        parts.iter().for_each(|part| house.map.give_back(*part));
+        Ok(seq)
+    }
+
+    /// Owns an active hold; refuses one at or past its deadline if `before` is given.
+    fn own_active(&mut self, id: HoldId, before: Option<TimeMs>) -> Result<Word, Reject> {
+        self.check_room()?;
+        loop {
+            match self.shared.slab.find(id) {
+                Found::Active(seen) => {
+                    if before.is_some_and(|now| now >= seen.deadline()) {
+                        return Err(Reject::HoldExpired);
+                    }
+                    if self.shared.slab.own(id.slot, seen) {
+                        return Ok(seen);
+                    }
+                }
+                Found::Confirmed(_) => return Err(Reject::HoldConfirmed),
+                Found::Gone => return Err(Reject::HoldGone),
+                Found::Contended => return Err(Reject::Contended),
+            }
+        }
+    }
+
+    /// Reads an owned hold: its facts, and its parts into `self.parts`.
+    fn read_owned(&mut self, id: HoldId) -> Facts {
+        self.parts.clear();
+        self.shared.slab.parts(id.slot, &mut self.parts);
+        self.shared.slab.facts(id.slot)
+    }
+
+    /// Ends an owned hold or order: event first, then the seats, then the buyer's account.
+    fn free(
+        &mut self,
+        id: HoldId,
+        seen: Word,
+        active: bool,
+        now: TimeMs,
+        make: impl FnOnce(EntryId, Part) -> Body,
+    ) -> Seq {
+        let facts = self.read_owned(id);
+        let house = Arc::clone(self.shared.house(facts.house));
+        let body = make(facts.entry, self.parts[0]);
+        let seq = self.publish_seats(&house, body, None, now);
+        let mut seats = 0;
+        for part in &self.parts {
+            if !active {
+                house.map.set_sold(*part, false);
+            }
+            house.map.give_back(*part);
+            seats += part.mask.count_ones();
+        }
+        house.line.give_back(facts.entry, seats, active);
+        self.shared.slab.end(id.slot, seen, &mut self.slots);
+        seq
+    }
+
+    /// Claims and publishes a decision about `self.parts`; gives its last number.
+    fn publish_seats(
+        &self,
+        house: &House,
+        body: Body,
+        blob: Option<Box<[u8]>>,
+        now: TimeMs,
+    ) -> Seq {
+        let decision = Decision::claim_for(&self.shared.ring, now, house.showtime(), &self.parts);
+        decision.publish_parts(body, &self.parts, blob)
+    }
+
+    fn check_room(&self) -> Result<(), Reject> {
+        if self.shared.ring.has_room() { Ok(()) } else { Err(Reject::RingFull) }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.slab.spill(&mut self.slots, true);
+        self.shared.drop_handle();
+    }
+}
+
+fn check_ttl(ttl_ms: u32) -> Result<(), Reject> {
+    if (HOLD_TTL_MS_MIN..=HOLD_TTL_MS_MAX).contains(&ttl_ms) {
+        Ok(())
+    } else {
+        Err(Reject::TtlOutOfRange)
+    }
+}

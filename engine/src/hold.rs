@@ -1,0 +1,359 @@
+//! The hold slab: one cache line a hold, and the state word on which everything races.
+//!
+//! ```text
+//! word 0   state word, below
+//! word 1   sequence number of the hold's event: its identity
+//! word 2   entry (32) | house (32)
+//! word 3   link: slot + 1 of the record with further parts, or of the next spare (32)
+//!          | parts in all (16) | unused (16)
+//! word 4   block of part 0 (32) | block of part 1 (32)
+//! word 5-6 masks of parts 0 and 1
+//! word 7   when it was made, ms
+//!
+//! state word
+//! 63                     22 21          2 1   0
+//! +------------------------+-------------+-----+
+//! | deadline, ms           | generation  |state|
+//! +------------------------+-------------+-----+
+//!
+//!            make              own                 end
+//!   FREE ----------> ACTIVE ---------> BUSY ----------> FREE        release, expire
+//!                      ^                | ^  \
+//!                      +----- extend ---+ |   +-------> CONFIRMED   confirm
+//!                                         +---------------- own     refund
+//! ```
+//!
+//! Confirm, release, extend, expire and refund race to make the word BUSY; one wins, takes its
+//! sequence number while it owns the word, publishes, and stores what the hold is now. Whoever
+//! finds it BUSY looks again. The generation changes with every use of the record, so a word
+//! seen before never comes back within 2^20 uses of one record.
+
+use std::collections::BTreeSet;
+
+use crate::ids::{BlockIndex, EntryId, HoldId, HoldSlot, Part, Seq, TimeMs};
+use crate::sync::{AtomicU32, AtomicU64, Ordering, Patience};
+use crate::table::Table;
+
+/// Holds last at least this long, in ms.
+pub const HOLD_TTL_MS_MIN: u32 = 100;
+/// Holds last at most this long from their making, however often they are extended, in ms: 2 h.
+pub const HOLD_TTL_MS_MAX: u32 = 7_200_000;
+
+/// Parts in one record.
+const INLINE_PARTS: usize = 2;
+const GENERATION_BITS: u32 = 20;
+const STATE_BITS: u32 = 2;
+const DEADLINE_SHIFT: u32 = STATE_BITS + GENERATION_BITS;
+/// The latest deadline the word can say: the year 2109.
+const DEADLINE_MAX: u64 = (1 << (64 - DEADLINE_SHIFT)) - 1;
+/// Slots are 32 bits and a link of 0 is "none".
+const SLOTS_MAX: u32 = u32::MAX - 1;
+/// Spare slots that a handle keeps to itself at most, and how many it gives away when it has more.
+const CACHE_MAX: usize = 256;
+const CACHE_KEEP: usize = 128;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Free,
+    Active,
+    Confirmed,
+    Busy,
+}
+
+/// The state word, taken apart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Word(u64);
+
+impl Word {
+    fn new(deadline: TimeMs, generation: u64, state: State) -> Word {
+        let deadline = deadline.0.min(DEADLINE_MAX);
+        let generation = generation & ((1 << GENERATION_BITS) - 1);
+        let state = match state {
+            State::Free => 0,
+            State::Active => 1,
+            State::Confirmed => 2,
+            State::Busy => 3,
+        };
+        Word(deadline << DEADLINE_SHIFT | generation << STATE_BITS | state)
+    }
+
+    pub(crate) fn state(self) -> State {
+        match self.0 & 3 {
+            0 => State::Free,
+            1 => State::Active,
+            2 => State::Confirmed,
+            _ => State::Busy,
+        }
+    }
+
+    pub(crate) fn deadline(self) -> TimeMs {
+        TimeMs(self.0 >> DEADLINE_SHIFT)
+    }
+
+    fn generation(self) -> u64 {
+        self.0 >> STATE_BITS & ((1 << GENERATION_BITS) - 1)
+    }
+
+    fn with(self, state: State) -> Word {
+        Word::new(self.deadline(), self.generation(), state)
+    }
+}
+
+/// What a look at a hold found.
+#[must_use]
+pub(crate) enum Found {
+    /// It is active; the word to own it by.
+    Active(Word),
+    /// It is an order; the word to own it by.
+    Confirmed(Word),
+    /// The record is free or another hold's.
+    Gone,
+    /// Somebody owned it all the time.
+    Contended,
+}
+
+/// What a hold says of itself; read only by who owns it or has just made it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Facts {
+    pub(crate) entry: EntryId,
+    pub(crate) house: u32,
+    pub(crate) created_at: TimeMs,
+}
+
+pub(crate) struct Slab {
+    records: Table<8>,
+    /// Slots given out so far; the next one never used.
+    fresh: AtomicU32,
+    /// Spare slots as a stack: tag (32) | slot + 1 (32). The tag changes with every change, so a
+    /// pop that was overtaken does not succeed (Treiber 1986, with a counted pointer).
+    spare: AtomicU64,
+}
+
+impl Slab {
+    pub(crate) fn new() -> Slab {
+        Slab { records: Table::new(), fresh: AtomicU32::new(0), spare: AtomicU64::new(0) }
+    }
+
+    /// A slab in which only the `used` slots are taken.
+    pub(crate) fn with_used(used: &BTreeSet<HoldSlot>) -> Slab {
+        let slab = Slab::new();
+        let fresh = used.last().map_or(0, |last| last.0 + 1);
+        slab.fresh.store(fresh, Ordering::Relaxed);
+        for slot in (0..fresh).rev().map(HoldSlot).filter(|slot| !used.contains(slot)) {
+            slab.push_spare(slot);
+        }
+        slab
+    }
+
+    /// How many records a hold of `parts` parts takes.
+    pub(crate) fn records_for(parts: usize) -> usize {
+        parts.div_ceil(INLINE_PARTS).max(1)
+    }
+
+    /// Fills `cache` to at least `count` free slots; `false` if there are no more.
+    pub(crate) fn fill(&self, cache: &mut Vec<HoldSlot>, count: usize) -> bool {
+        while cache.len() < count {
+            let Some(slot) = self.pop_spare().or_else(|| self.next_fresh()) else {
+                return false;
+            };
+            cache.push(slot);
+        }
+        true
+    }
+
+    fn next_fresh(&self) -> Option<HoldSlot> {
+        let fresh = self.fresh.fetch_add(1, Ordering::Relaxed);
+        if fresh >= SLOTS_MAX {
+            self.fresh.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        Some(HoldSlot(fresh))
+    }
+
+    /// Returns what a handle has too many of, or all of it when it goes.
+    pub(crate) fn spill(&self, cache: &mut Vec<HoldSlot>, all: bool) {
+        if all || cache.len() > CACHE_MAX {
+            let keep = if all { 0 } else { CACHE_KEEP };
+            cache.drain(keep..).for_each(|slot| self.push_spare(slot));
+        }
+    }
+
+    /// Writes a hold into slots from `cache`, which has enough of them, and makes it active.
+    /// The caller owns the seats and has the number `seq`.
+    pub(crate) fn make(
+        &self,
+        cache: &mut Vec<HoldSlot>,
+        seq: Seq,
+        facts: Facts,
+        deadline: TimeMs,
+        parts: &[Part],
+    ) -> HoldSlot {
+        let first = cache.pop().expect("the cache was filled");
+        self.make_at(first, cache, seq, facts, deadline, parts);
+        first
+    }
+
+    /// [`make`](Self::make) with the first slot chosen by the caller.
+    pub(crate) fn make_at(
+        &self,
+        first: HoldSlot,
+        cache: &mut Vec<HoldSlot>,
+        seq: Seq,
+        facts: Facts,
+        deadline: TimeMs,
+        parts: &[Part],
+    ) {
+        let record = self.records.row(first.0);
+        // Relaxed, here and below: the Release store of the state word at the end publishes all.
+        let generation = Word(record[0].load(Ordering::Relaxed)).generation() + 1;
+        record[1].store(seq.0, Ordering::Relaxed);
+        let whose = u64::from(facts.entry.0) << 32 | u64::from(facts.house);
+        record[2].store(whose, Ordering::Relaxed);
+        record[7].store(facts.created_at.0, Ordering::Relaxed);
+        let mut at = record;
+        for (n, chunk) in parts.chunks(INLINE_PARTS).enumerate() {
+            if n > 0 {
+                let next = cache.pop().expect("the cache was filled");
+                let rest = at[3].load(Ordering::Relaxed) & u64::from(u32::MAX);
+                at[3].store(u64::from(next.0 + 1) << 32 | rest, Ordering::Relaxed);
+                at = self.records.row(next.0);
+            }
+            let count = if n == 0 { parts.len() as u64 } else { 0 };
+            at[3].store(count << 16, Ordering::Relaxed);
+            let second = chunk.get(1).copied().unwrap_or_default();
+            let blocks = u64::from(chunk[0].block.0) << 32 | u64::from(second.block.0);
+            at[4].store(blocks, Ordering::Relaxed);
+            at[5].store(chunk[0].mask, Ordering::Relaxed);
+            at[6].store(second.mask, Ordering::Relaxed);
+        }
+        // Release pairs with the Acquire load in `find`.
+        let word = Word::new(deadline, generation, State::Active);
+        record[0].store(word.0, Ordering::Release);
+    }
+
+    /// What the hold is now; waits while somebody owns it.
+    pub(crate) fn find(&self, id: HoldId) -> Found {
+        let mut patience = Patience::new();
+        loop {
+            match self.find_now(id) {
+                Found::Contended if patience.wait() => {}
+                found => return found,
+            }
+        }
+    }
+
+    /// As [`find`](Self::find), but without waiting.
+    pub(crate) fn find_now(&self, id: HoldId) -> Found {
+        let Some(record) = self.records.get(id.slot.0) else { return Found::Gone };
+        // Acquire pairs with the Release stores of the word. The record may become another
+        // hold's right after; then `own` fails, because the word is another.
+        let word = Word(record[0].load(Ordering::Acquire));
+        match word.state() {
+            _ if record[1].load(Ordering::Relaxed) != id.seq.0 => Found::Gone,
+            State::Free => Found::Gone,
+            State::Active => Found::Active(word),
+            State::Confirmed => Found::Confirmed(word),
+            State::Busy => Found::Contended,
+        }
+    }
+
+    /// Makes an order of a hold that was just restored.
+    pub(crate) fn restore_confirmed(&self, slot: HoldSlot) {
+        let word = &self.records.row(slot.0)[0];
+        let active = Word(word.load(Ordering::Relaxed));
+        word.store(active.with(State::Confirmed).0, Ordering::Release);
+    }
+
+    /// Makes the word `seen` BUSY: the caller owns the hold now and must `settle` or `end` it.
+    pub(crate) fn own(&self, slot: HoldSlot, seen: Word) -> bool {
+        let record = self.records.row(slot.0);
+        let busy = seen.with(State::Busy).0;
+        // Acquire pairs with the Release stores of the word; there is nothing to release yet.
+        record[0].compare_exchange(seen.0, busy, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// Stores what an owned hold is from now on. `seen` is the word it was owned by.
+    pub(crate) fn settle(&self, slot: HoldSlot, seen: Word, deadline: TimeMs, state: State) {
+        let word = Word::new(deadline, seen.generation(), state);
+        // Release pairs with the Acquire load in `find`.
+        self.records.row(slot.0)[0].store(word.0, Ordering::Release);
+    }
+
+    /// Frees the records of an owned hold into `cache`.
+    pub(crate) fn end(&self, slot: HoldSlot, seen: Word, cache: &mut Vec<HoldSlot>) {
+        let record = self.records.row(slot.0);
+        let mut link = record[3].load(Ordering::Relaxed) >> 32;
+        self.settle(slot, seen, TimeMs(0), State::Free);
+        cache.push(slot);
+        while link != 0 {
+            let next = HoldSlot(link as u32 - 1);
+            link = self.records.row(next.0)[3].load(Ordering::Relaxed) >> 32;
+            cache.push(next);
+        }
+        self.spill(cache, false);
+    }
+
+    /// Whose an owned hold is.
+    pub(crate) fn facts(&self, slot: HoldSlot) -> Facts {
+        let record = self.records.row(slot.0);
+        let whose = record[2].load(Ordering::Relaxed);
+        Facts {
+            entry: EntryId((whose >> 32) as u32),
+            house: whose as u32,
+            created_at: TimeMs(record[7].load(Ordering::Relaxed)),
+        }
+    }
+
+    /// The parts of an owned hold, into an empty `out`.
+    pub(crate) fn parts(&self, slot: HoldSlot, out: &mut Vec<Part>) {
+        let mut record = self.records.row(slot.0);
+        let count = (record[3].load(Ordering::Relaxed) >> 16 & 0xffff) as usize;
+        while out.len() < count {
+            let blocks = record[4].load(Ordering::Relaxed);
+            let both = [(blocks >> 32, &record[5]), (blocks & u64::from(u32::MAX), &record[6])];
+            for (block, mask) in both.into_iter().take(count - out.len()) {
+                let mask = mask.load(Ordering::Relaxed);
+                out.push(Part { block: BlockIndex(block as u32), mask });
+            }
+            let link = record[3].load(Ordering::Relaxed) >> 32;
+            if link != 0 {
+                record = self.records.row(link as u32 - 1);
+            }
+        }
+    }
+
+    fn push_spare(&self, slot: HoldSlot) {
+        let link = &self.records.row(slot.0)[3];
+        let mut top = self.spare.load(Ordering::Relaxed);
+        loop {
+            link.store(top << 32, Ordering::Relaxed);
+            let new = next_tag(top) | u64::from(slot.0 + 1);
+            // Release pairs with the Acquire in `pop_spare`: the link is there for who pops.
+            let swap =
+                self.spare.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed);
+            match swap {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    fn pop_spare(&self) -> Option<HoldSlot> {
+        let mut top = self.spare.load(Ordering::Acquire);
+        loop {
+            let slot = HoldSlot((top as u32).checked_sub(1)?);
+            let below = self.records.row(slot.0)[3].load(Ordering::Relaxed) >> 32;
+            let new = next_tag(top) | below;
+            let swap =
+                self.spare.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Acquire);
+            match swap {
+                Ok(_) => return Some(slot),
+                Err(now) => top = now,
+            }
+        }
+    }
+}
+
+fn next_tag(top: u64) -> u64 {
+    ((top >> 32).wrapping_add(1) & u64::from(u32::MAX)) << 32
+}

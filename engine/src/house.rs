@@ -1,0 +1,193 @@
+//! A showtime on sale: its layout, masks, line and terms.
+
+use std::sync::Arc;
+
+use crate::event::{LineMode, LineSettings};
+use crate::ids::{BuyerId, EntryId, LineNumber, Part, SectionIndex, ShowtimeId, TimeMs};
+use crate::layout::Layout;
+use crate::line::Line;
+use crate::reject::{Reject, SeatState};
+use crate::ring::PARTS_MAX;
+use crate::seat_map::SeatMap;
+use crate::state::ShowtimeState;
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// One showtime of a shard. Decisions about it are made through a
+/// [`Handle`](crate::Handle).
+pub struct House {
+    /// Its place among the houses of the shard.
+    pub(crate) index: u32,
+    showtime: ShowtimeId,
+    layout: Arc<Layout>,
+    pub(crate) map: SeatMap,
+    pub(crate) line: Line,
+    pub(crate) terms: Terms,
+}
+
+/// What a showtime allows. Each word but `limit` stands for itself, so Relaxed is enough; whoever
+/// changes logged ones owns `changing`.
+#[derive(Default)]
+pub(crate) struct Terms {
+    opens_at: AtomicU64,
+    closes_at: AtomicU64,
+    limit: AtomicU32,
+    hold_ttl_ms: AtomicU32,
+    mode: AtomicU32,
+    max_active: AtomicU32,
+    rate_per_1000s: AtomicU32,
+    grace_ms: AtomicU32,
+    session_ms: AtomicU32,
+    changing: AtomicBool,
+}
+
+impl Terms {
+    pub(crate) fn set_line(&self, line: LineSettings) {
+        self.max_active.store(line.max_active, Ordering::Relaxed);
+        self.rate_per_1000s.store(line.rate_per_1000s, Ordering::Relaxed);
+        self.grace_ms.store(line.grace_ms, Ordering::Relaxed);
+        self.session_ms.store(line.session_ms, Ordering::Relaxed);
+        self.mode.store(line.mode.number(), Ordering::Relaxed);
+    }
+
+    pub(crate) fn line(&self) -> LineSettings {
+        LineSettings {
+            mode: LineMode::from_number(self.mode.load(Ordering::Relaxed))
+                .expect("only modes are stored"),
+            max_active: self.max_active.load(Ordering::Relaxed),
+            rate_per_1000s: self.rate_per_1000s.load(Ordering::Relaxed),
+            grace_ms: self.grace_ms.load(Ordering::Relaxed),
+            session_ms: self.session_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    pub(crate) fn set_sale(&self, limit: u32, hold_ttl_ms: u32) {
+        // Release pairs with the Acquire in `limit`: its event has its number by now, so a hold
+        // under a raised limit has a later one.
+        self.limit.store(limit, Ordering::Release);
+        self.hold_ttl_ms.store(hold_ttl_ms, Ordering::Relaxed);
+    }
+
+    pub(crate) fn limit(&self) -> u32 {
+        self.limit.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn hold_ttl_ms(&self) -> u32 {
+        self.hold_ttl_ms.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn on_sale(&self, now: TimeMs) -> bool {
+        let opens_at = self.opens_at.load(Ordering::Relaxed);
+        let closes_at = self.closes_at.load(Ordering::Relaxed);
+        (opens_at..closes_at).contains(&now.0)
+    }
+
+    /// The right to change logged terms, so that the order of their events is the order of their
+    /// values. `false`: somebody else is at it.
+    pub(crate) fn begin_change(&self) -> bool {
+        !self.changing.swap(true, Ordering::Acquire)
+    }
+
+    pub(crate) fn end_change(&self) {
+        self.changing.store(false, Ordering::Release);
+    }
+}
+
+impl House {
+    pub(crate) fn new(index: u32, showtime: ShowtimeId, layout: Arc<Layout>) -> House {
+        let map = SeatMap::new(&layout);
+        let (line, terms) = (Line::new(), Terms::default());
+        House { index, showtime, layout, map, line, terms }
+    }
+
+    pub(crate) fn restore(index: u32, state: &ShowtimeState, now: TimeMs) -> House {
+        let mut house = House::new(index, state.showtime, Arc::clone(&state.layout));
+        house.line = Line::restore(&state.entries, state.last_number, now);
+        house.terms.set_sale(state.limit, state.hold_ttl_ms);
+        house.terms.set_line(state.line);
+        // Until the catalog says when it is on sale.
+        house.set_window(TimeMs(0), TimeMs(u64::MAX));
+        for part in &state.blocked {
+            house.map.take(std::slice::from_ref(part)).expect("an image has no seat twice");
+            house.map.set_blocked(*part, true);
+        }
+        house
+    }
+
+    /// Which showtime it is.
+    pub fn showtime(&self) -> ShowtimeId {
+        self.showtime
+    }
+
+    /// Its layout.
+    pub fn layout(&self) -> &Arc<Layout> {
+        &self.layout
+    }
+
+    /// Holds are made from `opens_at` on and before `closes_at`. This is a fact of the catalog
+    /// and stands in no event: whoever builds an engine from an image sets it again.
+    pub fn set_window(&self, opens_at: TimeMs, closes_at: TimeMs) {
+        self.terms.opens_at.store(opens_at.0, Ordering::Relaxed);
+        self.terms.closes_at.store(closes_at.0, Ordering::Relaxed);
+    }
+
+    /// The line's settings.
+    pub fn line_settings(&self) -> LineSettings {
+        self.terms.line()
+    }
+
+    /// The buyer's entry, if he has one.
+    pub fn entry_of(&self, buyer: BuyerId) -> Option<EntryId> {
+        self.line.entry_of(buyer).filter(|entry| self.line.look(*entry).known())
+    }
+
+    /// Notes a sign of life of the entry. It is never logged: after a restart, everybody has
+    /// just given one.
+    pub fn touch(&self, entry: EntryId, now: TimeMs) {
+        if self.line.has(entry) {
+            self.line.touch(entry, now);
+        }
+    }
+
+    /// How many entries that were passed over are back and will be admitted before `number`,
+    /// which is one that was never passed over.
+    pub fn returned_ahead(&self, _number: LineNumber) -> u32 {
+        self.line.back()
+    }
+
+    /// Buyers that are let in.
+    pub fn active(&self) -> u32 {
+        self.line.active()
+    }
+
+    /// Seats in use of an entry: held and bought.
+    pub fn seats_in_use(&self, entry: EntryId) -> u32 {
+        self.line.look(entry).seats()
+    }
+
+    /// Free seats of a section, each counted at some instant of the call. Panics if the layout
+    /// has no such section.
+    pub fn free_in(&self, section: SectionIndex) -> u32 {
+        self.map.count_free(self.layout.sections()[usize::from(section.0)].blocks.clone())
+    }
+
+    /// What the seat is just now, as decided, not as committed. `part` names one seat.
+    pub fn seat_state(&self, part: Part) -> SeatState {
+        self.map.state(part)
+    }
+
+    /// Parts that the layout has, each block once and ascending.
+    pub(crate) fn check(&self, parts: &[Part]) -> Result<(), Reject> {
+        if parts.len() > PARTS_MAX {
+            return Err(Reject::TooMany);
+        }
+        let ascending = parts.windows(2).all(|pair| pair[0].block < pair[1].block);
+        // A free seat is there, and whoever wants one looks at its word anyway. The layout is asked
+        // only about the others: at random, reading it costs as much as all else of a hold.
+        let is_seat = |part: &Part| self.map.has_free(*part) || self.layout.has(*part);
+        let known = parts.iter().all(is_seat);
+        if parts.is_empty() || !ascending || !known {
+            return Err(Reject::UnknownSeat);
+        }
+        Ok(())
+    }
+}

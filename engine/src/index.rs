@@ -1,0 +1,135 @@
+//! An index from a number to a slot that only grows: which entry a buyer has.
+//!
+//! A hash trie of 16-way nodes; a slot of a node is empty, a value, or a further node, and goes
+//! from one to the next by CAS. Nothing is ever removed, so nothing has to be reclaimed. (The
+//! insert-only part of Bagwell's ideal hash trees, 2001.)
+
+use crate::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::table::Table;
+
+const WAYS_BITS: u32 = 4;
+const WAYS: usize = 1 << WAYS_BITS;
+
+/// A slot of a node: 0 is empty, an odd word a value, an even one a node.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Link(u64);
+
+impl Link {
+    const EMPTY: Link = Link(0);
+
+    fn value(value: u32) -> Link {
+        Link(u64::from(value) << 1 | 1)
+    }
+
+    fn node(node: u32) -> Link {
+        Link(u64::from(node) << 1)
+    }
+
+    fn is_value(self) -> bool {
+        self.0 & 1 == 1
+    }
+
+    fn number(self) -> u32 {
+        (self.0 >> 1) as u32
+    }
+}
+
+pub(crate) struct Index {
+    nodes: Table<WAYS>,
+    /// Nodes made so far; node 0 is the root.
+    made: AtomicU32,
+}
+
+impl Index {
+    pub(crate) fn new() -> Index {
+        Index { nodes: Table::new(), made: AtomicU32::new(1) }
+    }
+
+    /// The value of `key`. `key_of` gives the key of a value.
+    pub(crate) fn get(&self, key: u64, key_of: impl Fn(u32) -> u64) -> Option<u32> {
+        let mut path = mix(key);
+        let mut node = 0;
+        loop {
+            let way = (path % WAYS as u64) as usize;
+            // Acquire pairs with the Release of the CAS in `insert`: what the value stands for
+            // was written before.
+            let link = Link(self.nodes.get(node)?[way].load(Ordering::Acquire));
+            if link == Link::EMPTY {
+                return None;
+            }
+            if link.is_value() {
+                return (key_of(link.number()) == key).then_some(link.number());
+            }
+            node = link.number();
+            path >>= WAYS_BITS;
+        }
+    }
+
+    /// Gives `key` the value unless it has one; then that one is the error.
+    ///
+    /// # Errors
+    ///
+    /// The value that the key already has.
+    pub(crate) fn insert(
+        &self,
+        key: u64,
+        value: u32,
+        key_of: impl Fn(u32) -> u64,
+    ) -> Result<(), u32> {
+        let mut path = mix(key);
+        let mut node = 0;
+        // `mix` is a bijection, so two keys part before their 64 bits are used up.
+        let mut depth = 1;
+        loop {
+            let way = &self.nodes.row(node)[(path % WAYS as u64) as usize];
+            let link = Link(way.load(Ordering::Acquire));
+            if link == Link::EMPTY {
+                if swap(way, Link::EMPTY, Link::value(value)) {
+                    return Ok(());
+                }
+            } else if !link.is_value() {
+                node = link.number();
+                path >>= WAYS_BITS;
+                depth += 1;
+            } else {
+                let other = key_of(link.number());
+                if other == key {
+                    return Err(link.number());
+                }
+                // Move the other value one level down; a node that loses the race is not used.
+                let below = self.made.fetch_add(1, Ordering::Relaxed);
+                let its_way = mix(other) >> (WAYS_BITS * depth) & (WAYS as u64 - 1);
+                self.nodes.row(below)[its_way as usize].store(link.0, Ordering::Relaxed);
+                swap(way, link, Link::node(below));
+            }
+        }
+    }
+}
+
+fn swap(way: &AtomicU64, from: Link, to: Link) -> bool {
+    way.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
+}
+
+/// The finalizer of splitmix64 (Steele, Lea, Flood 2014): a bijection that spreads every bit.
+fn mix(key: u64) -> u64 {
+    let key = (key ^ key >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let key = (key ^ key >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    key ^ key >> 31
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_keeps_its_first_value() {
+        let index = Index::new();
+        let key_of = |value: u32| u64::from(value) * 7;
+        for value in 0..10_000 {
+            assert_eq!(index.insert(key_of(value), value, key_of), Ok(()));
+        }
+        assert_eq!(index.insert(7, 99, key_of), Err(1));
+        assert!((0..10_000).all(|value| index.get(key_of(value), key_of) == Some(value)));
+        assert_eq!(index.get(8, key_of), None);
+    }
+}

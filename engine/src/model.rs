@@ -1,0 +1,334 @@
+//! Loom: every interleaving of two or three threads on each word, with tiny capacities.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test -p tmomi-engine --lib --release model::`
+//!
+//! Each test names the planted bug of `docs/TESTING.md` that it caught.
+
+use loom::sync::Arc;
+use loom::thread;
+
+use crate::event::{Batch, Body, Event, EventWords};
+use crate::hold::{Facts, Found, Slab, State};
+use crate::ids::{
+    BlockIndex, BuyerId, EntryId, Epoch, HoldId, LineNumber, Part, Seq, ShowtimeId, TimeMs,
+};
+use crate::line::{Line, Stand};
+use crate::reject::Reject;
+use crate::ring::Ring;
+use crate::seat_map::SeatMap;
+
+const NOW: TimeMs = TimeMs(1_000);
+
+fn part(block: u32, mask: u64) -> Part {
+    Part { block: BlockIndex(block), mask }
+}
+
+/// A map with these seats free.
+fn map(free: &[u64]) -> Arc<SeatMap> {
+    let map = SeatMap::empty(free.len());
+    for (block, mask) in free.iter().enumerate().filter(|(_, mask)| **mask != 0) {
+        map.give_back(part(block as u32, *mask));
+    }
+    Arc::new(map)
+}
+
+fn spawn<T: 'static>(run: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
+    thread::spawn(run)
+}
+
+/// R1. Planted: the CAS of `clear` becomes a load and a store.
+#[test]
+fn one_of_two_gets_an_overlapping_seat() {
+    loom::model(|| {
+        let map = map(&[0b111]);
+        let (first, second) = (Arc::clone(&map), Arc::clone(&map));
+        let first = spawn(move || first.take(&[part(0, 0b011)]).is_ok());
+        let second = spawn(move || second.take(&[part(0, 0b110)]).is_ok());
+        let won = (first.join().unwrap(), second.join().unwrap());
+        assert!(won.0 ^ won.1);
+        let left = if won.0 { 0b100 } else { 0b001 };
+        assert_eq!(map.free(BlockIndex(0)), left);
+    });
+}
+
+/// R10. Planted: `look_at` leaves the version out; `look_at` calls a tried bit taken.
+#[test]
+fn a_seat_that_is_only_tried_is_not_called_taken() {
+    loom::model(|| {
+        // The second block is full, so the first is tried and given back.
+        let map = map(&[0b1, 0]);
+        let whole = Arc::clone(&map);
+        let whole = spawn(move || whole.take(&[part(0, 1), part(1, 1)]));
+        let single = map.take(&[part(0, 1)]);
+        let taken = |reject| matches!(reject, Reject::SeatUnavailable(c) if c.block.0 == 0);
+        assert!(!single.is_err_and(taken), "nobody ever had the seat");
+        // The other was refused for the full block, or because the single one had the first.
+        let refused = whole.join().unwrap().expect_err("its second seat was never free");
+        assert!(!taken(refused) || single.is_ok());
+        assert_eq!(map.free(BlockIndex(0)), if single.is_ok() { 0 } else { 1 });
+    });
+}
+
+/// R10. Planted: two requests share a bit of `trying`, and the first to end clears it.
+#[test]
+fn of_two_that_try_a_seat_each_is_known_to_try() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(2);
+    model.check(|| {
+        let map = map(&[0b1, 0]);
+        let doomed = |map: Arc<SeatMap>| spawn(move || map.take(&[part(0, 1), part(1, 1)]).is_ok());
+        let others = [doomed(Arc::clone(&map)), doomed(Arc::clone(&map))];
+        let single = map.take(&[part(0, 1)]);
+        assert!(!matches!(single, Err(Reject::SeatUnavailable(_))), "nobody ever had the seat");
+        assert!(others.into_iter().all(|other| !other.join().unwrap()));
+        assert_eq!(map.free(BlockIndex(0)), u64::from(single.is_err()));
+    });
+}
+
+/// R11. Planted: drop the give-back.
+#[test]
+fn two_holds_over_two_blocks_take_all_or_nothing() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let map = map(&[0b1, 0b1]);
+        let parts = [part(0, 1), part(1, 1)];
+        let other = Arc::clone(&map);
+        let other = spawn(move || other.take(&parts));
+        let mine = map.take(&parts);
+        let other = other.join().unwrap();
+        assert!(!(mine.is_ok() && other.is_ok()));
+        let taken = |result: &Result<(), Reject>| matches!(result, Err(Reject::SeatUnavailable(_)));
+        assert!(!taken(&mine) || other.is_ok(), "told taken, and nobody had it");
+        assert!(!taken(&other) || mine.is_ok(), "told taken, and nobody had it");
+        let left = u64::from(mine.is_err() && other.is_err());
+        assert_eq!((map.free(BlockIndex(0)), map.free(BlockIndex(1))), (left, left));
+    });
+}
+
+/// Planted: `mark_full` does not look again.
+#[test]
+fn a_block_with_a_free_seat_is_in_the_summary() {
+    loom::model(|| {
+        let map = map(&[0b01]);
+        let giver = Arc::clone(&map);
+        let giver = spawn(move || giver.give_back(part(0, 0b10)));
+        map.take(&[part(0, 0b01)]).expect("it is free");
+        giver.join().unwrap();
+        assert_eq!(map.next_with_free(0, 1), Some(BlockIndex(0)));
+    });
+}
+
+/// R1, R12. Planted: `own` stores instead of exchanging.
+#[test]
+fn of_confirm_and_expiry_and_release_one_wins() {
+    loom::model(|| {
+        let slab = Slab::new();
+        let mut cache = Vec::new();
+        assert!(slab.fill(&mut cache, 1));
+        let facts = Facts { entry: EntryId(3), house: 0, created_at: NOW };
+        let slot = slab.make(&mut cache, Seq(9), facts, TimeMs(2_000), &[part(0, 1)]);
+        let id = HoldId { slot, seq: Seq(9) };
+        let slab = Arc::new(slab);
+        let race = move |slab: &Slab, confirm: bool| match slab.find_now(id) {
+            Found::Active(seen) if slab.own(slot, seen) => {
+                let mut parts = Vec::new();
+                slab.parts(slot, &mut parts);
+                assert_eq!((parts, slab.facts(slot).entry), (vec![part(0, 1)], EntryId(3)));
+                if confirm {
+                    slab.settle(slot, seen, seen.deadline(), State::Confirmed);
+                } else {
+                    slab.end(slot, seen, &mut Vec::new());
+                }
+                true
+            }
+            _ => false,
+        };
+        let other = Arc::clone(&slab);
+        let confirmed = spawn(move || race(&other, true));
+        let third = Arc::clone(&slab);
+        let released = spawn(move || race(&third, false));
+        let expired = race(&slab, false);
+        let won = [confirmed.join().unwrap(), released.join().unwrap(), expired];
+        assert_eq!(won.iter().filter(|won| **won).count(), 1);
+        assert_eq!(matches!(slab.find_now(id), Found::Confirmed(_)), won[0]);
+    });
+}
+
+/// Planted: `pop_spare` without the tag.
+#[test]
+fn a_spare_slot_is_given_to_one() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let slab = Slab::new();
+        let mut cache = Vec::new();
+        assert!(slab.fill(&mut cache, 2));
+        slab.spill(&mut cache, true);
+        let slab = Arc::new(slab);
+        let other = Arc::clone(&slab);
+        let other = spawn(move || {
+            let mut cache = Vec::new();
+            assert!(other.fill(&mut cache, 2));
+            let kept = cache.pop();
+            other.spill(&mut cache, true);
+            kept
+        });
+        let mut cache = Vec::new();
+        assert!(slab.fill(&mut cache, 2));
+        let kept = other.join().unwrap().expect("it had two");
+        assert!(!cache.contains(&kept));
+    });
+}
+
+/// R5. Planted: the look at the seats and the change of the word are two steps without the turn.
+#[test]
+fn two_requests_of_a_buyer_do_not_pass_the_limit_together() {
+    loom::model(|| {
+        let line = Arc::new(Line::new());
+        let entry = line.entry_for(BuyerId(7)).unwrap();
+        let limit = 1;
+        let hold = move |line: &Line| {
+            let Ok(turn) = line.turn(entry) else { return false };
+            if turn.seen().seats() + 1 > limit {
+                turn.end();
+                return false;
+            }
+            turn.end_with_hold(1);
+            true
+        };
+        let other = Arc::clone(&line);
+        let other = spawn(move || hold(&other));
+        let mine = hold(&line);
+        let other = other.join().unwrap();
+        assert!(!(mine && other));
+        assert_eq!(line.look(entry).seats(), u32::from(mine) + u32::from(other));
+    });
+}
+
+/// R4. Planted: a number is read and stored back.
+#[test]
+fn a_buyer_who_joins_twice_has_one_entry_and_numbers_are_given_once() {
+    loom::model(|| {
+        let line = Arc::new(Line::new());
+        let other = Arc::clone(&line);
+        let join = |line: &Line, buyer| {
+            let entry = line.entry_for(BuyerId(buyer)).unwrap();
+            let Ok(turn) = line.turn(entry) else { return (entry, LineNumber::NONE) };
+            if turn.seen().stand() == Stand::Waiting {
+                turn.end();
+                return (entry, line.number(entry));
+            }
+            let number = line.take_number(entry, NOW).unwrap();
+            turn.end_at(Stand::Waiting);
+            (entry, number)
+        };
+        let twice = spawn(move || join(&other, 7));
+        let (entry, number) = join(&line, 7);
+        let (same, again) = twice.join().unwrap();
+        assert_eq!(entry, same);
+        let told = |number: LineNumber| number == LineNumber::NONE || number == LineNumber(1);
+        assert!(told(number) && told(again));
+        assert_eq!(line.last_number(), LineNumber(1));
+    });
+}
+
+/// R4. Planted: a number is read and stored back.
+#[test]
+fn two_buyers_never_get_one_number() {
+    loom::model(|| {
+        let line = Arc::new(Line::new());
+        let (first, second) =
+            (line.entry_for(BuyerId(1)).unwrap(), line.entry_for(BuyerId(2)).unwrap());
+        let other = Arc::clone(&line);
+        let other = spawn(move || other.take_number(second, NOW).unwrap());
+        let mine = line.take_number(first, NOW).unwrap();
+        assert_ne!(mine, other.join().unwrap());
+    });
+}
+
+/// R14. Planted: `touch` changes the place without the turn.
+#[test]
+fn whoever_comes_back_is_counted_back_once() {
+    loom::model(|| {
+        let line = Arc::new(Line::new());
+        let entry = line.entry_for(BuyerId(1)).unwrap();
+        line.take_number(entry, NOW).unwrap();
+        line.turn(entry).unwrap().end_at(Stand::Passed);
+        let other = Arc::clone(&line);
+        let other = spawn(move || other.touch(entry, NOW));
+        line.touch(entry, NOW);
+        other.join().unwrap();
+        assert_eq!(line.back(), 1);
+        assert_eq!(line.next_return(), Some(LineNumber(1)));
+        assert_eq!(line.next_return(), None);
+    });
+}
+
+fn event(seq: Seq, more_follows: bool) -> EventWords {
+    let body = Body::EpochStart { epoch: Epoch(1), node: seq.0 };
+    let showtime = ShowtimeId(0);
+    Event { seq, at: NOW, showtime, more_follows, has_blob: false, body }.pack()
+}
+
+/// R6. Planted: `publish` stores the number Relaxed; numbers are claimed one by one.
+#[test]
+fn the_ring_gives_whole_decisions_in_sequence() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        let (ring, mut reader) = Ring::with_slack(4, 3, Seq(0));
+        let other = std::sync::Arc::clone(&ring);
+        let pair = spawn(move || {
+            let first = other.claim(2);
+            other.publish(&event(first, true));
+            other.publish(&event(first.next(), false));
+        });
+        let mut batch = Batch::default();
+        let single = ring.claim(1);
+        ring.publish(&event(single, false));
+        reader.drain(&mut batch, 4);
+        let half = batch.events.last().is_some_and(crate::event::more_follows);
+        assert!(!half, "a decision was cut");
+        pair.join().unwrap();
+        reader.drain(&mut batch, 4);
+        let events: Vec<Event> = batch.events.iter().map(|w| Event::unpack(w).unwrap()).collect();
+        assert_eq!(events.len(), 3);
+        for (n, event) in events.iter().enumerate() {
+            assert_eq!(event.seq, Seq(n as u64 + 1));
+            assert_eq!(event.body, Body::EpochStart { epoch: Epoch(1), node: n as u64 + 1 });
+        }
+    });
+}
+
+/// Planted: `has_room` without the slack.
+#[test]
+fn a_slot_is_not_written_before_it_was_read() {
+    let mut model = loom::model::Builder::new();
+    model.preemption_bound = Some(3);
+    model.check(|| {
+        // Two slots, one writer beside the reader: room for one more while one is unread.
+        let (ring, mut reader) = Ring::with_slack(2, 1, Seq(0));
+        let writer = std::sync::Arc::clone(&ring);
+        let writer = spawn(move || {
+            let mut written = 0;
+            for _ in 0..3 {
+                if writer.has_room() {
+                    let seq = writer.claim(1);
+                    writer.publish(&event(seq, false));
+                    written += 1;
+                }
+            }
+            written
+        });
+        let mut batch = Batch::default();
+        reader.drain(&mut batch, 1);
+        reader.drain(&mut batch, 1);
+        let written = writer.join().unwrap();
+        reader.drain(&mut batch, 4);
+        let seqs: Vec<u64> = batch.events.iter().map(|words| words[0]).collect();
+        let nodes: Vec<u64> = batch.events.iter().map(|words| words[3]).collect();
+        let all: Vec<u64> = (1..=written).collect();
+        assert_eq!((&seqs, &nodes), (&all, &all));
+    });
+}

@@ -1,0 +1,39 @@
+//! The atomics, from `std` or, under `--cfg loom`, from the model checker; and how to wait.
+
+#[cfg(loom)]
+pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+#[cfg(not(loom))]
+pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+
+/// Looks at a word again before giving up on it: spins, then yields, then says it was enough.
+///
+/// The bound is in looks, not in time: the engine has no clock. A thread that owns a word for a
+/// few instructions may lose its core, so most looks yield.
+pub(crate) struct Patience {
+    #[cfg(not(loom))]
+    backoff: crossbeam::utils::Backoff,
+    looks: u32,
+}
+
+/// Looks before a caller answers `contended`.
+const LOOKS_MAX: u32 = if cfg!(loom) { 3 } else { 4_096 };
+
+impl Patience {
+    pub(crate) fn new() -> Patience {
+        Patience {
+            #[cfg(not(loom))]
+            backoff: crossbeam::utils::Backoff::new(),
+            looks: 0,
+        }
+    }
+
+    /// Waits a little; `false` once it has been long enough.
+    pub(crate) fn wait(&mut self) -> bool {
+        self.looks += 1;
+        #[cfg(not(loom))]
+        self.backoff.snooze();
+        #[cfg(loom)]
+        loom::thread::yield_now();
+        self.looks < LOOKS_MAX
+    }
+}
