@@ -1,0 +1,118 @@
+//! The few calls by which a journal changes its files, so that tests can cut the power.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use rustix::fs::{FallocateFlags, fallocate};
+use rustix::io::Errno;
+
+/// How a journal writes. Reading goes to the files themselves.
+pub trait Media: Send {
+    /// Writes all of `bytes` at `offset`. Not durable before a sync.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    fn write_at(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()>;
+
+    /// Makes the file at least `bytes` long, with the room taken and what is new in it zero.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says, no room first of all. What was in the file is untouched.
+    fn allocate(&mut self, file: &File, bytes: u64) -> io::Result<()>;
+
+    /// Cuts the file to `bytes`.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    fn cut(&mut self, file: &File, bytes: u64) -> io::Result<()>;
+
+    /// Makes the content durable, and of the file's size what reading it back needs.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says. The content must then be taken as lost: a later success
+    /// would not mean that it was written.
+    fn sync_data(&mut self, file: &File) -> io::Result<()>;
+
+    /// Makes content and size durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync_data`](Self::sync_data).
+    fn sync_all(&mut self, file: &File) -> io::Result<()>;
+
+    /// Renames a file. The new name is not durable before its folder is synced.
+    ///
+    /// # Errors
+    ///
+    /// What the file system says.
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    ///
+    /// As [`sync_data`](Self::sync_data).
+    fn sync_dir(&mut self, dir: &Path) -> io::Result<()>;
+}
+
+/// The file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Disk;
+
+impl Media for Disk {
+    fn write_at(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+        file.write_all_at(bytes, offset)
+    }
+
+    fn allocate(&mut self, file: &File, bytes: u64) -> io::Result<()> {
+        match fallocate(file, FallocateFlags::empty(), 0, bytes) {
+            Err(Errno::OPNOTSUPP | Errno::NOSYS) => write_zeros(file, bytes),
+            Err(Errno::INTR) => self.allocate(file, bytes),
+            other => Ok(other?),
+        }
+    }
+
+    fn cut(&mut self, file: &File, bytes: u64) -> io::Result<()> {
+        file.set_len(bytes)
+    }
+
+    fn sync_data(&mut self, file: &File) -> io::Result<()> {
+        file.sync_data()
+    }
+
+    fn sync_all(&mut self, file: &File) -> io::Result<()> {
+        file.sync_all()
+    }
+
+    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+}
+
+/// Whether an error means that there is no room, rather than that something broke.
+pub(super) fn is_no_room(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::NOSPC | Errno::DQUOT | Errno::FBIG))
+}
+
+/// Takes room on a file system that cannot do so by itself.
+fn write_zeros(file: &File, bytes: u64) -> io::Result<()> {
+    static ZEROS: [u8; 1 << 16] = [0; 1 << 16];
+    let mut end = file.metadata()?.len();
+    while end < bytes {
+        let step = (bytes - end).min(ZEROS.len() as u64);
+        file.write_all_at(&ZEROS[..step as usize], end)?;
+        end += step;
+    }
+    Ok(())
+}
