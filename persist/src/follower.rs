@@ -1,0 +1,347 @@
+//! The follower: applies what is committed to the image, and tells whoever waits or watches.
+//!
+//! ```text
+//! log -> [committed] -> follower: apply in slices -> watchers (bounded, never waited for)
+//!                                                 -> watermark: replies go out
+//!                                                 -> snapshot now and then, at an exact number
+//! ```
+//!
+//! It is the only one who writes the image. An event that contradicts the image ends it: nothing
+//! is acknowledged any more.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread::{self, JoinHandle};
+
+use crossbeam::channel::{self, Receiver, Sender, TrySendError};
+use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tmomi_engine::event::Batch;
+use tmomi_engine::ids::Seq;
+use tokio::sync::broadcast;
+
+use crate::frame;
+use crate::image::{Divergence, Image, slices};
+use crate::journal;
+use crate::log::Committed;
+use crate::snapshot::{Encoded, Snapshots};
+use crate::watermark::Watermark;
+
+/// Events applied at a time: readers wait for no more, well below a millisecond.
+const SLICE_EVENTS: usize = 512;
+/// Snapshots that are kept: the newest, and one to fall back to.
+pub const SNAPSHOTS_KEPT: usize = 2;
+
+/// When snapshots are written, and what they make superfluous.
+#[derive(Clone, Copy, Debug)]
+pub struct SnapshotConfig {
+    /// After so many events.
+    pub events: u64,
+    /// After so many bytes of log.
+    pub bytes: u64,
+    /// Whether segments of the journal that no kept snapshot needs are removed. The audit trail
+    /// reads the journal, so it ends where the journal begins.
+    pub remove_segments: bool,
+}
+
+impl Default for SnapshotConfig {
+    /// After a million events or 256 MiB; every segment is kept.
+    fn default() -> Self {
+        SnapshotConfig { events: 1_000_000, bytes: 256 << 20, remove_segments: false }
+    }
+}
+
+/// The image that the follower keeps, and what others see of it.
+#[derive(Debug)]
+pub(crate) struct LiveImage {
+    pub(crate) image: RwLock<Image>,
+    pub(crate) watermark: Arc<Watermark>,
+    pub(crate) watchers: broadcast::Sender<Arc<Batch>>,
+    diverged: AtomicBool,
+    /// Somebody reads the journal from this event on: segments with it stay.
+    journal_read_from: AtomicU64,
+}
+
+impl LiveImage {
+    /// An image, with room for `batches_max` batches that a watcher has not looked at.
+    pub(crate) fn new(image: Image, batches_max: usize) -> Arc<LiveImage> {
+        let watermark = Watermark::new(image.applied());
+        let (watchers, _) = broadcast::channel(batches_max);
+        let diverged = AtomicBool::new(false);
+        let image = RwLock::new(image);
+        let journal_read_from = AtomicU64::new(u64::MAX);
+        Arc::new(LiveImage { image, watermark, watchers, diverged, journal_read_from })
+    }
+
+    /// Segments of the journal with event `seq` or later stay, whatever the snapshots say.
+    pub(crate) fn keep_journal_from(&self, seq: Seq) {
+        // Relaxed: a segment too many for a while does no harm, and the number only rises.
+        self.journal_read_from.store(seq.0, Ordering::Relaxed);
+    }
+
+    /// Whether an event contradicted the image.
+    pub(crate) fn has_diverged(&self) -> bool {
+        // Relaxed: the flag guards no other data.
+        self.diverged.load(Ordering::Relaxed)
+    }
+
+    /// Applies what the log committed.
+    pub(crate) fn apply(&self, committed: Committed) -> Result<(), Divergence> {
+        let Committed { epoch, batch } = committed;
+        if !self.image.read().admits(epoch, &batch)? {
+            tracing::warn!(%epoch, "events of an ended reign are left out");
+            return Ok(());
+        }
+        for slice in slices(&batch, SLICE_EVENTS) {
+            let mut image = self.image.write();
+            image.apply_slice(&batch, slice)?;
+            // Whoever waits to read goes before the next slice.
+            RwLockWriteGuard::unlock_fair(image);
+        }
+        let Some(last) = batch.last_seq() else { return Ok(()) };
+        // Nobody may be watching.
+        let _ = self.watchers.send(Arc::new(batch));
+        self.watermark.advance(last);
+        Ok(())
+    }
+}
+
+/// The follower's thread.
+pub(crate) struct Follower {
+    thread: JoinHandle<()>,
+}
+
+impl Follower {
+    /// Follows `committed` until its other end is closed; then writes a last snapshot.
+    pub(crate) fn start(
+        live: Arc<LiveImage>,
+        committed: Receiver<Committed>,
+        snapshotter: Option<Snapshotter>,
+    ) -> io::Result<Follower> {
+        let thread = thread::Builder::new().name("follower".into()).spawn(move || {
+            // However this thread ends: whoever waits for more waits in vain.
+            let _end = End(Arc::clone(&live.watermark));
+            follow(&live, &committed, snapshotter);
+        })?;
+        Ok(Follower { thread })
+    }
+
+    /// Waits until everything committed is applied and the last snapshot is written.
+    pub(crate) fn join(self) {
+        if self.thread.join().is_err() {
+            tracing::error!("the follower panicked");
+        }
+    }
+}
+
+struct End(Arc<Watermark>);
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.0.fail();
+    }
+}
+
+fn follow(live: &LiveImage, committed: &Receiver<Committed>, mut snapshotter: Option<Snapshotter>) {
+    for next in committed {
+        let (events, bytes) = (next.batch.events.len(), frame::encoded_bytes(&next.batch));
+        if let Err(divergence) = live.apply(next) {
+            // Before the watermark fails, so that whoever is told of it finds the reason.
+            live.diverged.store(true, Ordering::Relaxed);
+            tracing::error!(%divergence, "nothing is acknowledged any more");
+            return;
+        }
+        if let Some(snapshotter) = &mut snapshotter {
+            snapshotter.after(events as u64, bytes as u64, || live.image.read());
+        }
+    }
+    if let Some(snapshotter) = snapshotter {
+        snapshotter.finish(&live.image.read());
+    }
+}
+
+/// Writes snapshots on a thread of its own.
+pub(crate) struct Snapshotter {
+    config: SnapshotConfig,
+    events: u64,
+    bytes: u64,
+    last: Seq,
+    queue: Sender<Encoded>,
+    thread: JoinHandle<()>,
+}
+
+impl Snapshotter {
+    /// `last` is the newest snapshot there is, `journal_dir` what it may make superfluous.
+    pub(crate) fn start(
+        snapshots: Snapshots,
+        config: SnapshotConfig,
+        last: Seq,
+        journal_dir: PathBuf,
+        live: Arc<LiveImage>,
+    ) -> io::Result<Snapshotter> {
+        let (queue, encoded) = channel::bounded(1);
+        let journal = config.remove_segments.then_some((journal_dir, live));
+        let thread = thread::Builder::new()
+            .name("snapshot".into())
+            .spawn(move || write_all(&encoded, &snapshots, journal))?;
+        Ok(Snapshotter { config, events: 0, bytes: 0, last, queue, thread })
+    }
+
+    /// Counts, and takes a snapshot if it is time. The image cannot change meanwhile: only who
+    /// calls this changes it.
+    fn after<'a>(
+        &mut self,
+        events: u64,
+        bytes: u64,
+        image: impl FnOnce() -> RwLockReadGuard<'a, Image>,
+    ) {
+        self.events += events;
+        self.bytes += bytes;
+        let due = self.events >= self.config.events || self.bytes >= self.config.bytes;
+        if !due || self.queue.is_full() {
+            return;
+        }
+        let encoded = Encoded::of(&image());
+        let seq = encoded.seq();
+        // The one before may still be in writing: this one waits in the queue, which has room.
+        if let Err(TrySendError::Disconnected(_)) = self.queue.try_send(encoded) {
+            tracing::error!("snapshots are no longer written");
+        }
+        (self.events, self.bytes, self.last) = (0, 0, seq);
+    }
+
+    /// Takes the last snapshot, if anything came since the one before, and waits until it is
+    /// written.
+    fn finish(self, image: &Image) {
+        if image.applied() > self.last && self.queue.send(Encoded::of(image)).is_err() {
+            tracing::error!("the last snapshot was not written");
+        }
+        drop(self.queue);
+        if self.thread.join().is_err() {
+            tracing::error!("the thread that writes snapshots panicked");
+        }
+    }
+}
+
+/// A failed snapshot costs nothing but time at the next start, so it is logged and the next is
+/// tried.
+fn write_all(
+    encoded: &Receiver<Encoded>,
+    snapshots: &Snapshots,
+    journal: Option<(PathBuf, Arc<LiveImage>)>,
+) {
+    for next in encoded {
+        let written = snapshots.write(next).and_then(|snapshot| {
+            tracing::info!(file = snapshot.file, bytes = snapshot.bytes, "snapshot");
+            snapshots.keep_newest(SNAPSHOTS_KEPT)
+        });
+        let kept = match written {
+            Ok(kept) => kept,
+            Err(error) => {
+                tracing::error!(%error, "no snapshot; the next start takes longer");
+                continue;
+            }
+        };
+        // Only once there is one to fall back to, and only what that one does not need.
+        let oldest = kept.get(SNAPSHOTS_KEPT - 1);
+        if let (Some((dir, live)), Some(oldest)) = (&journal, oldest) {
+            let read_from = Seq(live.journal_read_from.load(Ordering::Relaxed));
+            if let Err(error) = journal::retain_from(dir, oldest.seq.next().min(read_from)) {
+                tracing::error!(%error, "segments of the journal are not removed");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tmomi_engine::event::{Body, Event};
+    use tmomi_engine::ids::{BuyerId, EntryId, Epoch, ShowtimeId, TimeMs};
+    use tmomi_engine::layout::{LayoutSpec, SectionSpec};
+
+    use crate::layout_codec;
+
+    fn committed(epoch: u32, seq: u64, body: Body) -> Committed {
+        let showtime = match body {
+            Body::EpochStart { .. } => ShowtimeId(0),
+            _ => ShowtimeId(1),
+        };
+        let event = Event {
+            seq: Seq(seq),
+            at: TimeMs(1_000 + seq),
+            showtime,
+            more_follows: false,
+            has_blob: matches!(body, Body::Opened { .. }),
+            body,
+        };
+        let places = SectionSpec::General { places: 9, tier: Default::default() };
+        let layout = layout_codec::encode(&LayoutSpec { sections: vec![places] });
+        let blobs = event.has_blob.then(|| (Seq(seq), layout.into()));
+        let batch = Batch { events: vec![event.pack()], blobs: blobs.into_iter().collect() };
+        Committed { epoch: Epoch(epoch), batch }
+    }
+
+    fn start(epoch: u32, seq: u64) -> Committed {
+        committed(epoch, seq, Body::EpochStart { epoch: Epoch(epoch), node: 0 })
+    }
+
+    fn opened(epoch: u32, seq: u64) -> Committed {
+        committed(epoch, seq, Body::Opened { limit: 4, hold_ttl_ms: 1_000 })
+    }
+
+    fn buyer(epoch: u32, seq: u64, buyer: u64) -> Committed {
+        let entry = EntryId(buyer as u32);
+        committed(epoch, seq, Body::Buyer { entry, buyer: BuyerId(buyer) })
+    }
+
+    /// Feeds all of `batches` to a follower and lets it end.
+    fn follow_all(batches: Vec<Committed>) -> Arc<LiveImage> {
+        let live = LiveImage::new(Image::new(), 4);
+        let (sender, receiver) = channel::unbounded();
+        let follower = Follower::start(Arc::clone(&live), receiver, None).expect("a thread");
+        batches.into_iter().for_each(|batch| drop(sender.send(batch)));
+        drop(sender);
+        follower.join();
+        live
+    }
+
+    /// R7; planted: the follower takes any epoch.
+    #[test]
+    fn a_record_of_an_ended_reign_changes_nothing_and_is_not_told() {
+        let live = LiveImage::new(Image::new(), 4);
+        for batch in [start(1, 1), opened(1, 2), start(3, 3)] {
+            live.apply(batch).expect("in order");
+        }
+        let mut watcher = live.watchers.subscribe();
+        let hash = live.image.read().hash();
+        live.apply(buyer(1, 4, 7)).expect("it is left out");
+        assert_eq!((live.image.read().hash(), live.watermark.applied()), (hash, Seq(3)));
+        assert!(watcher.try_recv().is_err());
+        live.apply(buyer(3, 4, 8)).expect("it is of the newest reign");
+        assert_eq!(live.watermark.applied(), Seq(4));
+        assert_eq!(watcher.try_recv().expect("told").last_seq(), Some(Seq(4)));
+    }
+
+    #[test]
+    fn after_a_contradiction_nothing_is_acknowledged() {
+        let live = follow_all(vec![start(1, 1), opened(1, 2), opened(1, 3), buyer(1, 4, 7)]);
+        assert!(live.has_diverged() && live.watermark.failed());
+        assert_eq!(live.watermark.applied(), Seq(2));
+    }
+
+    #[test]
+    fn a_watcher_that_lags_is_told_and_never_waited_for() {
+        let live = LiveImage::new(Image::new(), 4);
+        let mut slow = live.watchers.subscribe();
+        live.apply(start(1, 1)).expect("in order");
+        live.apply(opened(1, 2)).expect("in order");
+        for n in 3..10 {
+            live.apply(buyer(1, n, n)).expect("in order");
+        }
+        let lagged = slow.try_recv().expect_err("it missed some");
+        assert_eq!(lagged, broadcast::error::TryRecvError::Lagged(5));
+        assert_eq!(slow.try_recv().expect("the oldest that is left").last_seq(), Some(Seq(6)));
+    }
+}

@@ -1,0 +1,142 @@
+//! Reading decisions out of a batch.
+
+use std::ops::Range;
+
+use tmomi_engine::event::{Batch, Body, Event, EventWords};
+use tmomi_engine::ids::{Part, Seq};
+
+use super::divergence::{Contradiction, Divergence};
+
+/// The events of one decision and the seats of its seat event.
+#[derive(Clone, Debug, Default)]
+pub struct Decision {
+    events: Vec<Event>,
+}
+
+impl Decision {
+    /// Reads the decision at the front of `words`, over what was there before.
+    ///
+    /// # Errors
+    ///
+    /// [`Divergence`] if it is cut off or has an event that this version does not know.
+    pub fn read(&mut self, words: &[EventWords]) -> Result<(), Divergence> {
+        self.events.clear();
+        for words in words {
+            let event = Event::unpack(words).map_err(|bad| {
+                let showtime = self.events.first().map(|event| event.showtime);
+                Divergence {
+                    seq: bad.seq,
+                    showtime: showtime.unwrap_or_default(),
+                    what: bad.into(),
+                }
+            })?;
+            self.events.push(event);
+            if !event.more_follows {
+                return Ok(());
+            }
+        }
+        let (seq, showtime) = self.events.last().map(|e| (e.seq, e.showtime)).unwrap_or_default();
+        Err(Divergence { seq, showtime, what: Contradiction::Cut })
+    }
+
+    /// Its events, at least one once it was read.
+    pub fn events(&self) -> &[Event] {
+        &self.events
+    }
+
+    /// The number of its last event; what whoever asked for it waits for.
+    pub fn last_seq(&self) -> Seq {
+        self.events.last().map(|event| event.seq).unwrap_or_default()
+    }
+
+    /// Whether the `More` event at `index` belongs to a seat event before it.
+    pub(crate) fn continues_seats(&self, index: usize) -> bool {
+        let before = self.events[..index].iter().rev();
+        let head = before.map(|event| &event.body).find(|body| !matches!(body, Body::More { .. }));
+        head.is_some_and(|body| body.first_part().is_some())
+    }
+
+    /// The seats of the event at `index`: its first part and those of the `More` events behind it.
+    /// Empty if it is not about seats.
+    pub fn parts(&self, index: usize) -> impl Iterator<Item = Part> {
+        let first = self.events.get(index).and_then(|event| event.body.first_part());
+        let behind = first.map_or(&[][..], |_| &self.events[index + 1..]);
+        let more = behind.iter().map_while(|event| match event.body {
+            Body::More { parts } => Some(parts),
+            _ => None,
+        });
+        first.into_iter().chain(more.flatten()).filter(|part| part.mask != 0)
+    }
+}
+
+/// Cuts a batch between decisions into ranges of about `events_max` events.
+pub(crate) fn slices(batch: &Batch, events_max: usize) -> impl Iterator<Item = Range<usize>> {
+    let events = &batch.events;
+    let mut start = 0;
+    std::iter::from_fn(move || {
+        let mut end = (start + events_max.max(1)).min(events.len());
+        while end < events.len() && Event::unpack(&events[end - 1]).is_ok_and(|e| e.more_follows) {
+            end += 1;
+        }
+        let range = start..end;
+        start = end;
+        (!range.is_empty()).then_some(range)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tmomi_engine::ids::{BlockIndex, EntryId, HoldSlot, RequestKey, ShowtimeId, TimeMs};
+
+    fn part(block: u32) -> Part {
+        Part { block: BlockIndex(block), mask: 1 }
+    }
+
+    /// One hold of as many parts as given, after another.
+    fn holds(parts: &[u32]) -> Batch {
+        let mut batch = Batch::default();
+        for &count in parts {
+            let more = (count - 1).div_ceil(3);
+            for n in 0..=more {
+                let rest = |at: u32| if at < count { part(at) } else { Part::default() };
+                let (slot, entry, key) = (HoldSlot(0), EntryId(0), RequestKey::NONE);
+                let body = match n {
+                    0 => Body::Held { slot, entry, ttl_ms: 1, first: part(0), key },
+                    _ => Body::More { parts: [3 * n - 2, 3 * n - 1, 3 * n].map(rest) },
+                };
+                let event = Event {
+                    seq: Seq(batch.events.len() as u64 + 1),
+                    at: TimeMs(1),
+                    showtime: ShowtimeId(1),
+                    more_follows: n < more,
+                    has_blob: false,
+                    body,
+                };
+                batch.events.push(event.pack());
+            }
+        }
+        batch
+    }
+
+    #[test]
+    fn a_batch_is_cut_between_decisions_only() {
+        let batch = holds(&[1, 9, 1, 1, 4]);
+        let cuts = |most| slices(&batch, most).map(|range| range.end).collect::<Vec<_>>();
+        assert_eq!(cuts(1), [1, 5, 6, 7, 9]);
+        assert_eq!(cuts(2), [5, 7, 9]);
+        assert_eq!(cuts(100), [9]);
+    }
+
+    #[test]
+    fn a_decision_has_all_parts_of_its_seat_event() {
+        let batch = holds(&[5, 1]);
+        let mut decision = Decision::default();
+        decision.read(&batch.events).expect("whole");
+        assert_eq!((decision.events().len(), decision.last_seq()), (3, Seq(3)));
+        let blocks: Vec<u32> = decision.parts(0).map(|part| part.block.0).collect();
+        assert_eq!(blocks, [0, 1, 2, 3, 4]);
+        assert!(!decision.continues_seats(0) && decision.continues_seats(2));
+        assert!(decision.read(&batch.events[..2]).is_err());
+    }
+}

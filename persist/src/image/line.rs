@@ -1,0 +1,240 @@
+//! The entries of a showtime and their line.
+
+use tmomi_engine::event::{LeaveReason, Standing};
+use tmomi_engine::ids::{BuyerId, EntryId, LineNumber, TimeMs};
+use tmomi_engine::state::{EntryState, Place};
+
+use super::divergence::Contradiction;
+use super::id_map::IdMap;
+use super::positions::Positions;
+
+/// Entries of a showtime at most: as many as the engine makes.
+const ENTRIES_MAX: u32 = 1 << 28;
+
+/// One buyer in one showtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Who.
+    pub buyer: BuyerId,
+    /// The number, kept when out; [`LineNumber::NONE`] if he never joined.
+    pub number: LineNumber,
+    /// Seats held and bought.
+    pub seats: u32,
+    /// Where he stands.
+    pub place: Place,
+    /// When the session of an admitted entry ends.
+    pub session_until: TimeMs,
+}
+
+impl Entry {
+    /// A slot that no committed event has named: as the engine says it.
+    pub(crate) const UNUSED: Entry = Entry {
+        buyer: EntryState::UNUSED.buyer,
+        number: EntryState::UNUSED.number,
+        seats: 0,
+        place: EntryState::UNUSED.place,
+        session_until: EntryState::UNUSED.session_until,
+    };
+
+    fn is_used(&self) -> bool {
+        self.buyer != Entry::UNUSED.buyer
+    }
+}
+
+/// Everybody in one showtime.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Line {
+    entries: Vec<Entry>,
+    of_buyer: IdMap<BuyerId, EntryId>,
+    positions: Positions,
+    waiting: u32,
+    active: u32,
+}
+
+impl Line {
+    /// A line of these entries; `None` if they contradict each other or the positions.
+    pub(crate) fn restore(entries: Vec<Entry>, positions: Positions) -> Option<Line> {
+        let mut line = Line { positions, ..Line::default() };
+        line.of_buyer.reserve(entries.len());
+        let mut in_order = 0;
+        for (id, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_used()) {
+            line.count(entry.place, 1);
+            in_order += u32::from(entry.place == Place::Waiting);
+            let known = line.of_buyer.insert(entry.buyer, EntryId(id as u32));
+            let waits = line.positions.waits(entry.number);
+            if known.is_some() || waits != (entry.place == Place::Waiting) {
+                return None;
+            }
+        }
+        let all = line.positions.ahead(LineNumber(u32::MAX));
+        line.entries = entries;
+        (in_order == all).then_some(line)
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    pub(crate) fn positions(&self) -> &Positions {
+        &self.positions
+    }
+
+    pub(crate) fn waiting(&self) -> u32 {
+        self.waiting
+    }
+
+    pub(crate) fn active(&self) -> u32 {
+        self.active
+    }
+
+    pub(crate) fn entry_of(&self, buyer: BuyerId) -> Option<EntryId> {
+        self.of_buyer.get(&buyer).copied()
+    }
+
+    pub(crate) fn entry(&self, entry: EntryId) -> Option<&Entry> {
+        self.entries.get(entry.0 as usize).filter(|entry| entry.is_used())
+    }
+
+    fn entry_mut(&mut self, entry: EntryId) -> Result<&mut Entry, Contradiction> {
+        let slot = self.entries.get_mut(entry.0 as usize).filter(|entry| entry.is_used());
+        slot.ok_or(Contradiction::NoEntry(entry))
+    }
+
+    /// A buyer gets an entry.
+    pub(crate) fn enter(&mut self, entry: EntryId, buyer: BuyerId) -> Result<(), Contradiction> {
+        let taken = Contradiction::EntryTaken { entry, buyer };
+        let used = self.entry(entry).is_some();
+        if used || entry.0 >= ENTRIES_MAX || self.of_buyer.contains_key(&buyer) {
+            return Err(taken);
+        }
+        let slots = self.entries.len().max(entry.0 as usize + 1);
+        self.entries.resize(slots, Entry::UNUSED);
+        self.entries[entry.0 as usize].buyer = buyer;
+        if !self.entries[entry.0 as usize].is_used() {
+            return Err(taken);
+        }
+        self.of_buyer.insert(buyer, entry);
+        Ok(())
+    }
+
+    /// A buyer takes a number, and an entry if he has none.
+    pub(crate) fn join(
+        &mut self,
+        entry: EntryId,
+        buyer: BuyerId,
+        number: LineNumber,
+    ) -> Result<(), Contradiction> {
+        match self.entry(entry) {
+            None => self.enter(entry, buyer)?,
+            Some(known) if known.buyer != buyer => {
+                return Err(Contradiction::EntryTaken { entry, buyer });
+            }
+            Some(_) => {}
+        }
+        if !self.positions.join(number) {
+            return Err(Contradiction::Number(number));
+        }
+        self.entry_mut(entry)?.number = number;
+        self.place(entry, &[Place::Out, Place::Expired], Place::Waiting)
+    }
+
+    /// An entry is let in until `until`.
+    pub(crate) fn admit(
+        &mut self,
+        entry: EntryId,
+        number: LineNumber,
+        until: TimeMs,
+    ) -> Result<(), Contradiction> {
+        self.turn_comes(entry, number)?;
+        self.entry_mut(entry)?.session_until = until;
+        self.place(entry, &[Place::Waiting, Place::Passed], Place::Admitted)
+    }
+
+    /// An entry is passed over.
+    pub(crate) fn pass(&mut self, entry: EntryId, number: LineNumber) -> Result<(), Contradiction> {
+        self.turn_comes(entry, number)?;
+        self.place(entry, &[Place::Waiting], Place::Passed)
+    }
+
+    /// An entry gives its place up, or loses it.
+    pub(crate) fn leave(
+        &mut self,
+        entry: EntryId,
+        number: LineNumber,
+        was: Standing,
+        reason: LeaveReason,
+    ) -> Result<(), Contradiction> {
+        self.turn_comes(entry, number)?;
+        let from = match was {
+            Standing::Waiting => Place::Waiting,
+            Standing::Passed => Place::Passed,
+            Standing::Admitted => Place::Admitted,
+        };
+        let to = match reason {
+            LeaveReason::Asked => Place::Out,
+            LeaveReason::SessionOver => Place::Expired,
+        };
+        self.entry_mut(entry)?.session_until = TimeMs(0);
+        self.place(entry, &[from], to)
+    }
+
+    /// The entry takes `seats` more seats.
+    pub(crate) fn take(
+        &mut self,
+        entry: EntryId,
+        seats: u32,
+        limit: u32,
+    ) -> Result<(), Contradiction> {
+        let known = self.entry_mut(entry)?;
+        let after = u64::from(known.seats) + u64::from(seats);
+        if after > limit.into() {
+            return Err(Contradiction::Limit { entry, seats: after as i64, limit });
+        }
+        known.seats += seats;
+        Ok(())
+    }
+
+    /// The entry gives `seats` seats back.
+    pub(crate) fn give_back(&mut self, entry: EntryId, seats: u32) -> Result<(), Contradiction> {
+        let known = self.entry_mut(entry)?;
+        let after = i64::from(known.seats) - i64::from(seats);
+        known.seats = u32::try_from(after).map_err(|_| {
+            let limit = known.seats;
+            Contradiction::Limit { entry, seats: after, limit }
+        })?;
+        Ok(())
+    }
+
+    /// The number is the entry's, and waits in order no longer.
+    fn turn_comes(&mut self, entry: EntryId, number: LineNumber) -> Result<(), Contradiction> {
+        let known = *self.entry_mut(entry)?;
+        if known.number != number {
+            return Err(Contradiction::NotTheNumber { entry, number });
+        }
+        let waited = self.positions.leave(number);
+        if waited != (known.place == Place::Waiting) {
+            return Err(Contradiction::Standing { entry, place: known.place });
+        }
+        Ok(())
+    }
+
+    fn place(&mut self, entry: EntryId, from: &[Place], to: Place) -> Result<(), Contradiction> {
+        let known = self.entry_mut(entry)?;
+        let before = std::mem::replace(&mut known.place, to);
+        if !from.contains(&before) {
+            return Err(Contradiction::Standing { entry, place: before });
+        }
+        self.count(before, -1);
+        self.count(to, 1);
+        Ok(())
+    }
+
+    fn count(&mut self, place: Place, by: i32) {
+        let counter = match place {
+            Place::Waiting | Place::Passed => &mut self.waiting,
+            Place::Admitted => &mut self.active,
+            Place::Out | Place::Expired => return,
+        };
+        *counter = counter.wrapping_add_signed(by);
+    }
+}

@@ -1,0 +1,181 @@
+//! A shard at one sequence number: the fold of its committed events.
+//!
+//! Owner, replica, snapshot and replay all come by their image through [`Image::apply`], which
+//! reads no clock and depends on no order of a hash table, so they agree to the bit. It believes no
+//! event: seats that are held were free, what is confirmed was held, numbers come once. What
+//! contradicts that is a [`Divergence`], and nobody is told anything after it.
+
+mod apply;
+mod codec;
+mod decision;
+mod divergence;
+mod holds;
+mod id_map;
+mod keys;
+mod line;
+mod positions;
+mod recent;
+mod records;
+mod seats;
+mod showtime;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tmomi_engine::ids::{BuyerId, Epoch, HoldId, Part, Seq, ShowtimeId, TimeMs};
+use tmomi_engine::state::{EntryState, HoldState, ShardState, ShowtimeState};
+
+pub use apply::Followed;
+pub use decision::Decision;
+pub use divergence::{Contradiction, Divergence};
+pub use holds::{Ended, Ending, Hold, HoldView, Moment, Order};
+pub use keys::{KeyImage, Outcome};
+pub use line::Entry;
+pub use recent::REMEMBERED_MS;
+pub use seats::{Counts, Masks};
+pub use showtime::ShowtimeImage;
+
+pub use codec::ImageCodecError;
+pub(crate) use decision::slices;
+
+use holds::Holds;
+use keys::Keys;
+
+/// Everything at one sequence number.
+#[derive(Clone, Debug)]
+pub struct Image {
+    applied: Seq,
+    epoch: Epoch,
+    /// The latest time of an event: what is remembered for a day is forgotten by it.
+    now: TimeMs,
+    showtimes: BTreeMap<ShowtimeId, ShowtimeImage>,
+    holds: Holds,
+    keys: Keys,
+    decision: Decision,
+    parts: Vec<Part>,
+}
+
+impl Default for Image {
+    fn default() -> Self {
+        Image::new()
+    }
+}
+
+impl Image {
+    /// Before the first event.
+    pub fn new() -> Image {
+        Image {
+            applied: Seq(0),
+            epoch: Epoch(0),
+            now: TimeMs(0),
+            showtimes: BTreeMap::new(),
+            holds: Holds::new(),
+            keys: Keys::new(),
+            decision: Decision::default(),
+            parts: Vec::new(),
+        }
+    }
+
+    /// The number of the last event in it.
+    pub fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    /// The reign that the last event is of; 0 before the first.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The latest time of an event in it.
+    pub fn now(&self) -> TimeMs {
+        self.now
+    }
+
+    /// A showtime; `None` if it was never opened.
+    pub fn showtime(&self, showtime: ShowtimeId) -> Option<&ShowtimeImage> {
+        self.showtimes.get(&showtime)
+    }
+
+    /// All showtimes, by id.
+    pub fn showtimes(&self) -> impl ExactSizeIterator<Item = (ShowtimeId, &ShowtimeImage)> {
+        self.showtimes.iter().map(|(id, showtime)| (*id, showtime))
+    }
+
+    /// What became of a hold; `None` if there was none or it ended long ago.
+    pub fn hold(&self, id: HoldId) -> Option<HoldView<'_>> {
+        self.holds.get(id)
+    }
+
+    /// The buyer of a hold or an order.
+    pub fn buyer_of(&self, hold: &Hold) -> Option<BuyerId> {
+        let entry = self.showtime(hold.showtime)?.entry(hold.entry)?;
+        Some(entry.buyer)
+    }
+
+    /// The orders of a buyer in all showtimes, newest first; with `before`, an order of his, only
+    /// older ones.
+    pub fn orders_of(
+        &self,
+        buyer: BuyerId,
+        before: Option<HoldId>,
+    ) -> impl Iterator<Item = &Order> {
+        self.holds.orders_of(buyer, before)
+    }
+
+    /// All orders, in the order of their confirmation.
+    pub fn orders(&self) -> &[Order] {
+        self.holds.orders()
+    }
+
+    /// All active holds, in no meaningful order.
+    pub fn active_holds(&self) -> impl Iterator<Item = &Hold> {
+        self.holds.active()
+    }
+
+    /// What a key led to, by the hash of user and key. Remembered for a day at least, as long as
+    /// the shard is not flooded with keys.
+    pub fn key(&self, hash: u64) -> Option<&KeyImage> {
+        self.keys.get(hash)
+    }
+
+    /// What an engine is built from, to decide on from here.
+    pub fn shard_state(&self) -> ShardState {
+        let mut holds: Vec<HoldState> =
+            self.holds.active().map(|hold| hold_state(hold, false)).collect();
+        let orders = self.orders().iter().filter(|order| order.refunded.is_none());
+        holds.extend(orders.map(|order| hold_state(&order.hold, true)));
+        let showtimes = self.showtimes().map(|(id, showtime)| showtime_state(id, showtime));
+        ShardState { applied: self.applied, showtimes: showtimes.collect(), holds }
+    }
+}
+
+fn hold_state(hold: &Hold, confirmed: bool) -> HoldState {
+    HoldState {
+        id: hold.id,
+        showtime: hold.showtime,
+        entry: hold.entry,
+        created_at: hold.created_at,
+        deadline: hold.deadline,
+        confirmed,
+        parts: hold.parts().to_vec(),
+    }
+}
+
+fn showtime_state(id: ShowtimeId, showtime: &ShowtimeImage) -> ShowtimeState {
+    let entry = |entry: &Entry| EntryState {
+        buyer: entry.buyer,
+        number: entry.number,
+        place: entry.place,
+        session_until: entry.session_until,
+    };
+    ShowtimeState {
+        showtime: id,
+        layout: Arc::clone(showtime.layout()),
+        limit: showtime.limit(),
+        hold_ttl_ms: showtime.hold_ttl_ms(),
+        line: *showtime.settings(),
+        blocked: showtime.blocked(),
+        entries: showtime.entries().iter().map(entry).collect(),
+        last_number: showtime.last_number(),
+    }
+}

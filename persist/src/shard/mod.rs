@@ -1,0 +1,454 @@
+//! A shard at work: an engine that decides, a log that keeps, an image that answers.
+//!
+//! ```text
+//! handles -> ring -> pump thread -> log thread -> follower thread -> image, watermark, watchers
+//!                    (drain, tick)   (group commit)                      |
+//!                                                                 snapshot thread
+//! ```
+//!
+//! [`Shard::open`] brings the image back, builds the engine from it, and begins a new reign before
+//! anybody can decide. [`Shard::close`] ends it in order.
+
+mod pump;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::thread::{self, JoinHandle};
+
+use crossbeam::channel;
+use parking_lot::RwLock;
+use tmomi_engine::event::Batch;
+use tmomi_engine::ids::{Epoch, Seq, TimeMs};
+use tmomi_engine::{Engine, EngineConfig, Keeper, Reject};
+use tokio::sync::broadcast;
+
+use crate::clock::Clock;
+use crate::follower::{Follower, LiveImage, SnapshotConfig, Snapshotter};
+use crate::image::Image;
+use crate::journal::{Journal, JournalConfig};
+use crate::log::{CommitConfig, CommitHook, GroupCommit, Log, LogError, LogStatus, Memory};
+use crate::recovery::{self, RecoveryError};
+use crate::snapshot::{self, SnapshotInfo, Snapshots};
+use crate::watermark::Wait;
+use pump::{Bell, Pump};
+
+/// Commits that the follower may be behind; the log waits beyond that.
+const COMMITTED_MAX: usize = 8;
+
+/// The journal's folder within a shard's.
+pub const JOURNAL_DIR: &str = "journal";
+/// The snapshots' folder within a shard's, if they are in local files.
+pub const SNAPSHOT_DIR: &str = "snapshots";
+
+/// Where a shard keeps its decisions.
+pub enum LogConfig {
+    /// In a journal and snapshots in a folder.
+    Journal {
+        /// The folder, which is made if it is not there.
+        dir: PathBuf,
+        /// The journal; its shard is set by [`ShardConfig::shard`].
+        journal: JournalConfig,
+        /// Where snapshots go; `None`: into the folder.
+        snapshots: Option<Snapshots>,
+        /// When they are written.
+        snapshot: SnapshotConfig,
+    },
+    /// In a log that is not read at the start: the shard begins empty.
+    Unread(Box<dyn Log>),
+}
+
+/// A shard to open.
+pub struct ShardConfig {
+    /// Its number.
+    pub shard: u32,
+    /// The node that opens it, as the operator numbers them.
+    pub node: u64,
+    /// Where its decisions are kept.
+    pub log: LogConfig,
+    /// The sizes of the engine.
+    pub engine: EngineConfig,
+    /// The sizes of a commit.
+    pub commit: CommitConfig,
+    /// Called after each commit, in the log's thread.
+    pub commit_hook: CommitHook,
+    /// Batches that a watcher may be behind before it misses some.
+    pub watcher_batches_max: usize,
+}
+
+impl ShardConfig {
+    /// Shard 0 with this log and everything else as usual.
+    pub fn new(log: LogConfig) -> ShardConfig {
+        ShardConfig {
+            shard: 0,
+            node: 0,
+            log,
+            engine: EngineConfig::default(),
+            commit: CommitConfig::default(),
+            commit_hook: Box::new(|_| {}),
+            watcher_batches_max: 1_024,
+        }
+    }
+
+    /// A journal in `dir`, as usual.
+    pub fn journal(dir: &Path) -> ShardConfig {
+        ShardConfig::new(LogConfig::Journal {
+            dir: dir.to_owned(),
+            journal: JournalConfig::default(),
+            snapshots: None,
+            snapshot: SnapshotConfig::default(),
+        })
+    }
+
+    /// No log: all is lost with the process.
+    pub fn memory() -> ShardConfig {
+        ShardConfig::new(LogConfig::Unread(Box::new(Memory)))
+    }
+}
+
+/// Why a shard cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// What is on the disk cannot be used.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The log does not take the first event.
+    #[error("the log cannot be written: {0}")]
+    Log(#[from] LogError),
+    /// The folder or a thread cannot be made.
+    #[error("cannot make {what}: {source}")]
+    Make {
+        /// What.
+        what: String,
+        /// The answer.
+        source: io::Error,
+    },
+}
+
+/// Why a shard commits nothing just now.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Stalled {
+    /// The log has no room; it goes on by itself when there is some.
+    #[error("the log has no room: {0}")]
+    NoSpace(LogError),
+    /// The log has failed; the process must start again.
+    #[error("the log failed")]
+    Failed(Option<LogError>),
+    /// An event contradicted the image: a bug. Nothing is acknowledged any more.
+    #[error("an event contradicted the image")]
+    Diverged,
+    /// The shard is being closed.
+    #[error("the shard is being closed")]
+    Closing,
+}
+
+/// One shard. Dropping it closes it.
+pub struct Shard {
+    engine: Engine,
+    clock: Arc<dyn Clock>,
+    live: Arc<LiveImage>,
+    epoch: Epoch,
+    replayed: u64,
+    snapshot: Option<SnapshotInfo>,
+    bell: Arc<Bell>,
+    status: Arc<LogStatus>,
+    threads: Option<Threads>,
+}
+
+struct Threads {
+    pump: JoinHandle<()>,
+    commit: GroupCommit,
+    follower: Follower,
+}
+
+impl Shard {
+    /// Brings the image back, builds the engine, commits the beginning of a new reign and starts
+    /// the threads. Every showtime is on sale until [`set_window`](tmomi_engine::House::set_window)
+    /// says when.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`], which names the file and what is wrong.
+    pub fn open(config: ShardConfig, clock: Arc<dyn Clock>) -> Result<Shard, OpenError> {
+        let Restored { mut log, mut image, snapshot, replayed, epoch_seen, store } =
+            Restored::load(config.shard, config.log)?;
+        let clock = not_before(clock, image.now());
+        let (engine, mut keeper) =
+            Engine::restore(config.engine, &image.shard_state(), clock.now());
+        let epoch = Epoch(epoch_seen.0 + 1);
+        let first = first_event(&engine, &mut keeper, epoch, config.node, clock.now());
+        log.append(epoch, &first)?;
+        log.commit()?;
+        image.apply(&first).map_err(RecoveryError::Diverged)?;
+        let passed = image.applied();
+
+        let live = LiveImage::new(image, config.watcher_batches_max);
+        let last = snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
+        let snapshotter = store.map(|Store { snapshots, snapshot, journal_dir }| {
+            Snapshotter::start(snapshots, snapshot, last, journal_dir, Arc::clone(&live))
+        });
+        let snapshotter = snapshotter.transpose().map_err(no_thread)?;
+        let (sender, committed) = channel::bounded(COMMITTED_MAX);
+        let follower =
+            Follower::start(Arc::clone(&live), committed, snapshotter).map_err(no_thread)?;
+        let of_log = Arc::clone(&clock);
+        let (batches, commit) =
+            GroupCommit::start(log, epoch, config.commit, of_log, sender, config.commit_hook)
+                .map_err(no_thread)?;
+        let (status, bell) = (commit.status(), Arc::new(Bell::default()));
+        let pump = Pump {
+            engine: engine.clone(),
+            keeper,
+            clock: Arc::clone(&clock),
+            batches,
+            log: Arc::clone(&status),
+            bell: Arc::clone(&bell),
+            passed,
+            waiting: None,
+        };
+        let pump = thread::Builder::new().name("keeper".into()).spawn(|| pump.run());
+        let threads = Some(Threads { pump: pump.map_err(no_thread)?, commit, follower });
+        Ok(Shard { engine, clock, live, epoch, replayed, snapshot, bell, status, threads })
+    }
+
+    /// The engine; whoever decides calls [`wake`](Self::wake) afterwards.
+    pub fn engine(&self) -> &Engine {
+        &self.engine
+    }
+
+    /// The clock to decide by: the one given to [`open`](Self::open), but never before the last
+    /// event of the process before.
+    pub fn clock(&self) -> &Arc<dyn Clock> {
+        &self.clock
+    }
+
+    /// The image. Read it briefly: the follower waits to write it.
+    pub fn image(&self) -> &RwLock<Image> {
+        &self.live.image
+    }
+
+    /// The number of this process's reign.
+    pub fn epoch(&self) -> Epoch {
+        self.epoch
+    }
+
+    /// The last event that is committed and applied to the image.
+    pub fn applied(&self) -> Seq {
+        self.live.watermark.applied()
+    }
+
+    /// Events that the start read from the journal, after the snapshot it began with.
+    pub fn replayed(&self) -> (u64, Option<&SnapshotInfo>) {
+        (self.replayed, self.snapshot.as_ref())
+    }
+
+    /// Waits until event `seq` is committed and in the image. The caller bounds the time.
+    ///
+    /// # Errors
+    ///
+    /// The future gives `NotCommitted` if the log failed or the shard was closed before.
+    pub fn wait(&self, seq: Seq) -> Wait {
+        self.live.watermark.wait(seq)
+    }
+
+    /// Waiters for a number, for metrics.
+    pub fn waiting(&self) -> usize {
+        self.live.watermark.waiting()
+    }
+
+    /// Whether decisions can be expected to be committed. Ask before deciding.
+    ///
+    /// # Errors
+    ///
+    /// [`Stalled`] says why not.
+    pub fn accepting(&self) -> Result<(), Stalled> {
+        if self.live.has_diverged() {
+            return Err(Stalled::Diverged);
+        }
+        if self.bell.is_closing() {
+            return Err(Stalled::Closing);
+        }
+        if self.status.is_failed() || self.live.watermark.failed() {
+            return Err(Stalled::Failed(self.status.error()));
+        }
+        if self.status.is_stalled()
+            && let Some(error) = self.status.error()
+        {
+            return Err(Stalled::NoSpace(error));
+        }
+        Ok(())
+    }
+
+    /// The engine has decided something. Cheap, and without it the decision waits a millisecond
+    /// longer.
+    pub fn wake(&self) {
+        self.bell.ring();
+    }
+
+    /// Every batch that is applied from now on, after it is. A watcher that is too far behind is
+    /// told how many batches it missed.
+    ///
+    /// To go on from an image, subscribe first, then read the image and leave out the events up to
+    /// its number: it may be in the middle of a batch, between two decisions.
+    pub fn subscribe(&self) -> broadcast::Receiver<Arc<Batch>> {
+        self.live.watchers.subscribe()
+    }
+
+    /// Somebody reads the journal and has yet to read event `seq`: it stays. The number only rises.
+    pub fn keep_journal_from(&self, seq: Seq) {
+        self.live.keep_journal_from(seq);
+    }
+
+    /// Ends the shard in order; the order is written here and nowhere else.
+    ///
+    /// 1. [`accepting`](Self::accepting) refuses.
+    /// 2. What was decided until now is drained. A later decision is never committed, so whoever
+    ///    makes one is told that nobody knows.
+    /// 3. It is committed, and the log is sealed.
+    /// 4. It is applied, and replies can go out.
+    /// 5. A last snapshot is written.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] if something that was decided is not committed.
+    pub fn close(mut self) -> Result<(), LogError> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Result<(), LogError> {
+        let Some(Threads { pump, commit, follower }) = self.threads.take() else { return Ok(()) };
+        self.bell.close();
+        let drained = pump.join();
+        let committed = commit.close();
+        follower.join();
+        drained.map_err(|_| LogError::Fatal("the keeper's thread panicked".into()))?;
+        committed
+    }
+}
+
+impl Drop for Shard {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            tracing::error!(%error, "decisions that nobody was told of are lost");
+        }
+    }
+}
+
+/// What a shard begins with.
+struct Restored {
+    log: Box<dyn Log>,
+    image: Image,
+    snapshot: Option<SnapshotInfo>,
+    replayed: u64,
+    epoch_seen: Epoch,
+    store: Option<Store>,
+}
+
+/// Where snapshots go.
+struct Store {
+    snapshots: Snapshots,
+    snapshot: SnapshotConfig,
+    journal_dir: PathBuf,
+}
+
+impl Restored {
+    fn load(shard: u32, config: LogConfig) -> Result<Restored, OpenError> {
+        let (dir, journal, snapshots, when) = match config {
+            LogConfig::Journal { dir, journal, snapshots, snapshot } => {
+                (dir, journal, snapshots, snapshot)
+            }
+            LogConfig::Unread(log) => {
+                return Ok(Restored {
+                    log,
+                    image: Image::new(),
+                    snapshot: None,
+                    replayed: 0,
+                    epoch_seen: Epoch(0),
+                    store: None,
+                });
+            }
+        };
+        let journal_dir = dir.join(JOURNAL_DIR);
+        make_dir(&journal_dir)?;
+        let (journal, tail) = Journal::open(&journal_dir, JournalConfig { shard, ..journal })
+            .map_err(RecoveryError::Journal)?;
+        // From here on no other process writes in the folder.
+        let snapshots = match snapshots {
+            Some(snapshots) => snapshots,
+            None => {
+                let snapshot_dir = dir.join(SNAPSHOT_DIR);
+                make_dir(&snapshot_dir)?;
+                snapshot::remove_unfinished(&snapshot_dir)
+                    .map_err(|source| not_made(&snapshot_dir, source))?;
+                Snapshots::local(&snapshot_dir, shard).map_err(RecoveryError::Snapshot)?
+            }
+        };
+        let recovered = recovery::recover(&snapshots, &journal_dir, &tail)?;
+        if let Some(cut) = &tail.cut {
+            tracing::warn!(?cut, "an incomplete frame was cut off the journal");
+        }
+        let epoch_seen = tail.epoch.max(recovered.image.epoch());
+        Ok(Restored {
+            log: Box::new(journal),
+            image: recovered.image,
+            snapshot: recovered.snapshot,
+            replayed: recovered.replayed,
+            epoch_seen,
+            store: Some(Store { snapshots, snapshot: when, journal_dir }),
+        })
+    }
+}
+
+/// Begins a reign, before anybody else can decide.
+fn first_event(
+    engine: &Engine,
+    keeper: &mut Keeper,
+    epoch: Epoch,
+    node: u64,
+    now: TimeMs,
+) -> Batch {
+    let mut first = Batch::default();
+    let started: Result<Seq, Reject> =
+        engine.handle().expect("nobody has a handle yet").start_epoch(now, epoch, node);
+    started.expect("the ring is empty");
+    keeper.drain(&mut first, 1);
+    first
+}
+
+/// A clock that never shows less than `earliest`, the time of the last event: if the machine's was
+/// set back while the process was down, deadlines still come.
+fn not_before(clock: Arc<dyn Clock>, earliest: TimeMs) -> Arc<dyn Clock> {
+    let ahead_ms = earliest.since_ms(clock.now());
+    if ahead_ms == 0 {
+        return clock;
+    }
+    tracing::warn!(ahead_ms, "the clock was set back; time goes on from the last event's");
+    Arc::new(Ahead { clock, ahead_ms })
+}
+
+struct Ahead {
+    clock: Arc<dyn Clock>,
+    ahead_ms: u64,
+}
+
+impl Clock for Ahead {
+    fn now(&self) -> TimeMs {
+        self.clock.now().plus_ms(self.ahead_ms)
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.clock.monotonic_ns()
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), OpenError> {
+    std::fs::create_dir_all(dir).map_err(|source| not_made(dir, source))
+}
+
+fn not_made(dir: &Path, source: io::Error) -> OpenError {
+    OpenError::Make { what: format!("folder {}", dir.display()), source }
+}
+
+fn no_thread(source: io::Error) -> OpenError {
+    OpenError::Make { what: "a thread".into(), source }
+}

@@ -1,0 +1,415 @@
+//! A shard at work: what was waited for is there, after any end.
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use tmomi_engine::event::{Batch, LineMode, LineSettings};
+use tmomi_engine::ids::{
+    BlockIndex, BuyerId, EntryId, Epoch, LineNumber, Part, RequestKey, Seq, ShowtimeId, TimeMs,
+};
+use tmomi_engine::layout::Layout;
+use tmomi_engine::{Context, EngineConfig, Handle, Held, HoldRequest, House, OpenShowtime, Reject};
+use tmomi_persist::clock::Clock;
+use tmomi_persist::follower::SnapshotConfig;
+use tmomi_persist::image::{HoldView, Outcome};
+use tmomi_persist::journal::JournalConfig;
+use tmomi_persist::layout_codec;
+use tmomi_persist::log::{Log, LogError, Memory};
+use tmomi_persist::shard::{LogConfig, Shard, ShardConfig, Stalled};
+
+use crate::sale::{START, layout_spec};
+
+const SHOWTIME: ShowtimeId = ShowtimeId(1);
+
+/// Shows what the test sets.
+struct TestClock(AtomicU64);
+
+impl TestClock {
+    fn at(now: TimeMs) -> Arc<TestClock> {
+        Arc::new(TestClock(AtomicU64::new(now.0)))
+    }
+
+    fn pass(&self, ms: u64) {
+        self.0.fetch_add(ms, Ordering::Relaxed);
+    }
+}
+
+impl Clock for TestClock {
+    fn now(&self) -> TimeMs {
+        TimeMs(self.0.load(Ordering::Relaxed))
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.now().0 * 1_000_000
+    }
+}
+
+/// A shard with one open showtime and a hand to decide with.
+struct Desk {
+    shard: Shard,
+    clock: Arc<TestClock>,
+    handle: Handle,
+    house: Arc<House>,
+}
+
+impl Desk {
+    fn new(config: ShardConfig, clock: Arc<TestClock>) -> Desk {
+        let shard = Shard::open(config, Arc::clone(&clock) as Arc<dyn Clock>).expect("it opens");
+        let mut handle = shard.engine().handle().expect("the first handle");
+        let house = shard.engine().house(SHOWTIME).unwrap_or_else(|| {
+            let layout = Arc::new(Layout::build(layout_spec()).expect("seats"));
+            let open = OpenShowtime {
+                showtime: SHOWTIME,
+                blob: layout_codec::encode(layout.spec()).into(),
+                layout,
+                limit: 70,
+                hold_ttl_ms: 1_000,
+                line: LineSettings { mode: LineMode::Fifo, ..LineSettings::default() },
+                opens_at: TimeMs(0),
+                closes_at: TimeMs(u64::MAX),
+            };
+            let (house, seq) = handle.open(clock.now(), open).expect("it is not open");
+            wait(&shard, seq);
+            house
+        });
+        Desk { shard, clock, handle, house }
+    }
+
+    fn context(&self, key: u64) -> Context {
+        Context {
+            now: self.shard.clock().now(),
+            key: RequestKey { hash: key, fingerprint: key + 1 },
+        }
+    }
+
+    fn join(&mut self, buyer: u64) -> (EntryId, LineNumber) {
+        let context = self.context(1_000 + buyer);
+        let joined = self.handle.join(&self.house, BuyerId(buyer), context).expect("room");
+        wait(&self.shard, joined.seq);
+        (joined.entry, joined.number)
+    }
+
+    fn hold(&mut self, buyer: u64, block: u32, mask: u64) -> Result<Held, Reject> {
+        let context = self.context(2_000 + buyer);
+        let entry = self.handle.enter(&self.house, BuyerId(buyer), context.now)?;
+        let request = HoldRequest { entry, ttl_ms: None, admitted_by_caller: true };
+        let parts = [Part { block: BlockIndex(block), mask }];
+        let held = self.handle.hold(&self.house, request, &parts, context)?;
+        wait(&self.shard, held.seq);
+        Ok(held)
+    }
+}
+
+fn wait(shard: &Shard, seq: Seq) {
+    shard.wake();
+    assert!(waited(shard, seq, Duration::from_secs(20)), "event {seq} is committed");
+}
+
+/// Whether it was committed within the time.
+fn waited(shard: &Shard, seq: Seq, most: Duration) -> bool {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
+    let done = runtime
+        .expect("a runtime")
+        .block_on(async { tokio::time::timeout(most, shard.wait(seq)).await });
+    matches!(done, Ok(Ok(())))
+}
+
+fn until(what: &str, done: impl Fn() -> bool) {
+    for _ in 0..4_000 {
+        if done() {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    panic!("it never came to pass: {what}");
+}
+
+fn config(dir: &Path, snapshot_events: u64) -> ShardConfig {
+    ShardConfig::new(LogConfig::Journal {
+        dir: dir.to_owned(),
+        journal: JournalConfig { segment_bytes: 64 << 10, ..JournalConfig::default() },
+        snapshots: None,
+        snapshot: SnapshotConfig { events: snapshot_events, ..SnapshotConfig::default() },
+    })
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).expect("a disk");
+    for entry in fs::read_dir(from).expect("it is there") {
+        let entry = entry.expect("it is there");
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy(&entry.path(), &target);
+        } else {
+            fs::copy(entry.path(), target).expect("a disk");
+        }
+    }
+}
+
+/// R2, R3 and R6; planted: the next number comes from memory, the snapshot has no keys.
+#[test]
+fn what_was_waited_for_is_there_after_a_crash_and_numbers_go_on() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let crashed = tempfile::tempdir().expect("a folder");
+    let mut desk = Desk::new(config(dir.path(), 5), TestClock::at(START));
+    let held = desk.hold(7, 0, 0b111).expect("free");
+    let (entry, number) = desk.join(8);
+    let context = desk.context(42);
+    let seq = desk.handle.confirm(held.id, None, context).expect("active");
+    wait(&desk.shard, seq);
+    let last = desk.shard.applied();
+    // As the disk is at this moment, the process still running.
+    copy(dir.path(), crashed.path());
+    let lost = desk.hold(9, 1, 0b1).expect("free");
+
+    let mut next = Desk::new(config(crashed.path(), 1_000), TestClock::at(START));
+    assert_eq!(next.shard.epoch(), Epoch(2));
+    assert_eq!(next.shard.applied(), last.next(), "the new reign's first event is the next number");
+    let image = next.shard.image().read();
+    assert!(matches!(image.hold(held.id), Some(HoldView::Order(_))));
+    assert!(image.hold(lost.id).is_none());
+    assert_eq!(image.key(42).map(|key| key.outcome), Some(Outcome::Confirmed { id: held.id, seq }));
+    assert!(matches!(
+        image.key(2_007).map(|key| key.outcome),
+        Some(Outcome::Held { id, .. }) if id == held.id
+    ));
+    assert!(image.key(2_009).is_none());
+    let showtime = image.showtime(SHOWTIME).expect("it was opened");
+    assert_eq!(showtime.entry(entry).map(|entry| entry.number), Some(number));
+    drop(image);
+    assert_eq!(next.join(8), (entry, number), "the number is kept");
+    assert!(next.join(10).1 > number);
+    assert!(matches!(next.hold(11, 0, 0b1), Err(Reject::SeatUnavailable(c)) if c.sold == 1));
+    assert!(next.hold(11, 1, 0b1).is_ok(), "what was not committed never was");
+}
+
+/// R9 across a close.
+#[test]
+fn a_closed_shard_opens_from_its_snapshot_alone() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut desk = Desk::new(config(dir.path(), 1_000), TestClock::at(START));
+    let context = desk.context(5);
+    let mut decided = Seq(0);
+    for buyer in 100..140 {
+        decided = desk.handle.join(&desk.house, BuyerId(buyer), context).expect("room").seq;
+    }
+    let Desk { shard, clock, handle, .. } = desk;
+    drop(handle);
+    shard.close().expect("a disk");
+    let again = Shard::open(config(dir.path(), 1_000), clock).expect("it opens");
+    let (replayed, snapshot) = again.replayed();
+    assert_eq!((replayed, snapshot.map(|info| info.seq >= decided)), (0, Some(true)));
+    let image = again.image().read();
+    assert_eq!(image.showtime(SHOWTIME).expect("open").waiting(), 40);
+    let from_zero = {
+        let mut image = tmomi_persist::image::Image::new();
+        let journal = dir.path().join("journal");
+        for frame in tmomi_persist::journal::Reader::open(&journal, Seq(0)).expect("a journal") {
+            let frame = frame.expect("a good frame");
+            let _ = image.follow(frame.epoch, &frame.batch).expect("no contradiction");
+        }
+        image
+    };
+    assert_eq!(from_zero.hash(), image.hash());
+}
+
+/// R12; planted: the timers of restored holds are lost.
+#[test]
+fn holds_expire_by_the_clock_and_also_after_a_restart() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut desk = Desk::new(config(dir.path(), 1_000), TestClock::at(START));
+    let first = desk.hold(7, 0, 0b1).expect("free");
+    desk.clock.pass(1_000);
+    until("the first hold expires", || {
+        matches!(desk.shard.image().read().hold(first.id), Some(HoldView::Ended(_)))
+    });
+    let second = desk.hold(7, 0, 0b1).expect("free again");
+    let Desk { shard, clock, handle, .. } = desk;
+    drop(handle);
+    shard.close().expect("a disk");
+    let shard = Shard::open(config(dir.path(), 1_000), Arc::clone(&clock) as _).expect("it opens");
+    assert!(matches!(shard.image().read().hold(second.id), Some(HoldView::Active(_))));
+    clock.pass(1_000);
+    until("the second hold expires", || {
+        matches!(shard.image().read().hold(second.id), Some(HoldView::Ended(_)))
+    });
+}
+
+#[test]
+fn a_clock_that_was_set_back_does_not_stop_time() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let mut desk = Desk::new(config(dir.path(), 1_000), TestClock::at(START));
+    let held = desk.hold(7, 0, 0b1).expect("free");
+    drop(desk);
+    let clock = TestClock::at(TimeMs(START.0 - 3_600_000));
+    let shard = Shard::open(config(dir.path(), 1_000), Arc::clone(&clock) as _).expect("it opens");
+    assert_eq!(shard.clock().now(), START);
+    clock.pass(1_000);
+    until("the hold expires", || {
+        matches!(shard.image().read().hold(held.id), Some(HoldView::Ended(_)))
+    });
+}
+
+#[test]
+fn many_threads_decide_and_every_answer_is_in_the_image() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let desk = Desk::new(config(dir.path(), 300), TestClock::at(START));
+    let mut watcher = desk.shard.subscribe();
+    let shard = &desk.shard;
+    std::thread::scope(|scope| {
+        for thread in 0..4u64 {
+            let house = Arc::clone(&desk.house);
+            scope.spawn(move || {
+                let mut handle = shard.engine().handle().expect("one of 64");
+                for n in 0..100 {
+                    let buyer = BuyerId(thread * 1_000 + n);
+                    let now = shard.clock().now();
+                    let joined = handle.join(&house, buyer, Context::at(now)).expect("room");
+                    wait(shard, joined.seq);
+                    let image = shard.image().read();
+                    let showtime = image.showtime(SHOWTIME).expect("open");
+                    assert_eq!(showtime.entry_of(buyer), Some(joined.entry));
+                }
+            });
+        }
+    });
+    let image = shard.image().read();
+    let showtime = image.showtime(SHOWTIME).expect("open");
+    // The keeper admits meanwhile.
+    assert_eq!(showtime.waiting() + showtime.active(), 400);
+    drop(image);
+    let (mut next, last) = (None, shard.applied());
+    while next.is_none_or(|next| next <= last) {
+        let batch: Arc<Batch> = watcher.try_recv().expect("it does not lag");
+        assert!(next.is_none_or(|next| batch.first_seq() == Some(next)), "no gap");
+        next = batch.last_seq().map(Seq::next);
+    }
+}
+
+#[test]
+fn segments_that_no_snapshot_and_no_reader_needs_are_removed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let config = || {
+        ShardConfig::new(LogConfig::Journal {
+            dir: dir.path().to_owned(),
+            journal: JournalConfig { segment_bytes: 16 << 10, ..JournalConfig::default() },
+            snapshots: None,
+            snapshot: SnapshotConfig {
+                events: 100,
+                remove_segments: true,
+                ..SnapshotConfig::default()
+            },
+        })
+    };
+    let first = || {
+        let journal = dir.path().join("journal");
+        tmomi_persist::journal::verify(&journal).expect("a good journal").first
+    };
+    let fill = |buyers: std::ops::Range<u64>| {
+        let mut desk = Desk::new(config(), TestClock::at(START));
+        desk.shard.keep_journal_from(if buyers.start == 0 { Seq(1) } else { Seq(u64::MAX) });
+        for buyer in buyers {
+            desk.join(buyer);
+        }
+        desk.shard.applied()
+    };
+    fill(0..900);
+    assert_eq!(first(), Some(Seq(1)), "somebody reads it");
+    let last = fill(900..1_400);
+    assert!(first() > Some(Seq(500)), "nobody reads it any more");
+    let snapshots = fs::read_dir(dir.path().join("snapshots")).expect("a folder").count();
+    assert_eq!(snapshots, 2);
+    assert!(Desk::new(config(), TestClock::at(START)).shard.applied() > last);
+}
+
+/// Takes nothing while it is full, and fails for ever once it is broken.
+#[derive(Clone, Default)]
+struct BadDisk {
+    full: Arc<AtomicBool>,
+    broken: Arc<AtomicBool>,
+}
+
+impl Log for BadDisk {
+    fn append(&mut self, epoch: Epoch, batch: &Batch) -> Result<(), LogError> {
+        if self.full.load(Ordering::Relaxed) {
+            return Err(LogError::NoSpace("full".into()));
+        }
+        Memory.append(epoch, batch)
+    }
+
+    fn commit(&mut self) -> Result<(), LogError> {
+        if self.broken.load(Ordering::Relaxed) {
+            return Err(LogError::Fatal("broken".into()));
+        }
+        Ok(())
+    }
+}
+
+#[test]
+fn a_full_log_stops_the_sale_and_room_lets_it_go_on_with_no_timer_lost() {
+    let disk = BadDisk::default();
+    let mut config = ShardConfig::new(LogConfig::Unread(Box::new(disk.clone())));
+    config.commit.waiting_batches_max = 4;
+    config.engine = EngineConfig { ring_slots: 4_096, handles_max: 4 };
+    let mut desk = Desk::new(config, TestClock::at(START));
+    let held = desk.hold(7, 0, 0b1).expect("free");
+    assert_eq!(desk.shard.accepting(), Ok(()));
+    disk.full.store(true, Ordering::Relaxed);
+    let now = desk.shard.clock().now();
+    // Decide until the ring is full: all in flight is bounded.
+    let mut last = Seq(0);
+    let refused = (100..100_000).find_map(|buyer| {
+        let entered = desk.handle.join(&desk.house, BuyerId(buyer), Context::at(now));
+        entered.map(|joined| last = joined.seq).err()
+    });
+    assert_eq!(refused, Some(Reject::RingFull));
+    until("the log says that it is full", || {
+        matches!(desk.shard.accepting(), Err(Stalled::NoSpace(_)))
+    });
+    // The deadline passes while nothing can be decided.
+    desk.clock.pass(60_000);
+    assert!(!waited(&desk.shard, last, Duration::from_millis(50)));
+    assert!(matches!(desk.shard.image().read().hold(held.id), Some(HoldView::Active(_))));
+    disk.full.store(false, Ordering::Relaxed);
+    wait(&desk.shard, last);
+    until("the hold expires after all", || {
+        desk.clock.pass(1);
+        matches!(desk.shard.image().read().hold(held.id), Some(HoldView::Ended(_)))
+    });
+    assert_eq!(desk.shard.accepting(), Ok(()));
+    // Closing does not wait for room, and says that something is lost.
+    disk.full.store(true, Ordering::Relaxed);
+    let context = desk.context(3);
+    desk.handle.join(&desk.house, BuyerId(5), context).expect("decided");
+    assert!(matches!(desk.shard.close(), Err(LogError::NoSpace(_))));
+}
+
+#[test]
+fn a_broken_log_acknowledges_nothing() {
+    let disk = BadDisk::default();
+    let config = ShardConfig::new(LogConfig::Unread(Box::new(disk.clone())));
+    let mut desk = Desk::new(config, TestClock::at(START));
+    disk.broken.store(true, Ordering::Relaxed);
+    let context = desk.context(1);
+    let joined = desk.handle.join(&desk.house, BuyerId(5), context).expect("decided");
+    assert!(!waited(&desk.shard, joined.seq, Duration::from_secs(20)));
+    assert!(matches!(desk.shard.accepting(), Err(Stalled::Failed(Some(_)))));
+    assert!(desk.shard.image().read().key(1).is_none());
+    let Desk { shard, handle, .. } = desk;
+    drop(handle);
+    assert!(shard.close().is_err());
+}
+
+#[test]
+fn a_folder_is_one_process_s() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let desk = Desk::new(config(dir.path(), 1_000), TestClock::at(START));
+    let second = Shard::open(config(dir.path(), 1_000), TestClock::at(START));
+    let error = second.err().expect("the first has it").to_string();
+    assert!(error.contains("in use"), "{error}");
+    drop(desk);
+    assert!(Shard::open(config(dir.path(), 1_000), TestClock::at(START)).is_ok());
+}
