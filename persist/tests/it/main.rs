@@ -1,0 +1,11 @@
+//! Tests of what outlives the process, through the crate's public face.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by failing")]
+
+mod catalog;
+mod image;
+mod journal;
+mod plan;
+mod sale;
+mod shard;
+mod snapshot;
+mod writer;

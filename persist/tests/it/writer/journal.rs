@@ -1,0 +1,89 @@
+//! The writer behind a real journal.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tmomi_engine::ids::Seq;
+use tmomi_persist::journal::{Journal, JournalConfig};
+use tmomi_persist::log::Log;
+use tmomi_persist::writer::{DeadLetters, JournalSource, Record, SqliteSink, Writer, WriterError};
+
+use super::log::{Dice, MadeUp};
+use super::{TwoHouses, assert_same, config, leaves, open, rows, until};
+
+const CONFIG: JournalConfig = JournalConfig { shard: 0, segment_bytes: 64 << 10 };
+
+fn append(journal: &mut Journal, records: &[Record]) {
+    for record in records {
+        journal.append(record.epoch, &record.batch).unwrap();
+        journal.commit().unwrap();
+    }
+}
+
+async fn follower(
+    folder: &Path,
+    committed: &Arc<AtomicU64>,
+) -> Writer<JournalSource, SqliteSink, TwoHouses> {
+    let committed = committed.clone();
+    let source =
+        JournalSource::new(
+            folder.join("journal"),
+            0,
+            move || Seq(committed.load(Ordering::SeqCst)),
+        );
+    let dead = DeadLetters::new(folder.join("dead"));
+    Writer::new(config(100), source, open(folder).await, TwoHouses::new(), dead)
+}
+
+#[tokio::test]
+async fn a_writer_follows_a_journal_and_goes_on_where_it_was() {
+    let (folder, mut dice) = (tempfile::tempdir().unwrap(), Dice(21));
+    let dir = folder.path().join("journal");
+    let (mut journal, _) = Journal::open(&dir, CONFIG).unwrap();
+    let (mut log, committed) = (MadeUp::new(), Arc::new(AtomicU64::new(0)));
+    for _ in 0..3 {
+        let mut writer = follower(folder.path(), &committed).await;
+        for _ in 0..2 {
+            let known = log.records.len();
+            log.grow(&mut dice, 40);
+            append(&mut journal, &log.records[known..]);
+            // What is written but not committed yet is not there.
+            committed.store(log.records[known + 9].batch.last_seq().unwrap().0, Ordering::SeqCst);
+            until(&mut writer, Seq(committed.load(Ordering::SeqCst))).await;
+            let found = rows(folder.path()).await;
+            assert_eq!(found.0, Seq(committed.load(Ordering::SeqCst)));
+            assert_same(&log, found);
+            committed.store(log.last().0, Ordering::SeqCst);
+            until(&mut writer, log.last()).await;
+        }
+        assert_same(&log, rows(folder.path()).await);
+        // Segments that the rows have passed may go.
+        tmomi_persist::journal::retain_from(&dir, log.last()).unwrap();
+    }
+}
+
+#[tokio::test]
+async fn rows_of_another_journal_and_a_journal_cut_in_front_are_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().join("journal");
+    let (mut journal, _) = Journal::open(&dir, CONFIG).unwrap();
+    let mut log = MadeUp::new();
+    log.grow(&mut Dice(22), 300);
+    append(&mut journal, &log.records);
+    let committed = Arc::new(AtomicU64::new(log.last().0));
+    tmomi_persist::journal::retain_from(&dir, log.last()).unwrap();
+    let mut writer = follower(folder.path(), &committed).await;
+    let left = leaves(&mut writer).await;
+    assert!(matches!(&left, WriterError::Poisoned { seq: Seq(1), .. }), "{left}");
+    assert!(left.to_string().contains("is needed"), "{left}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let (mut journal, _) = Journal::open(&folder.path().join("journal"), CONFIG).unwrap();
+    append(&mut journal, &log.records);
+    until(&mut follower(folder.path(), &committed).await, log.last()).await;
+    committed.store(5, Ordering::SeqCst);
+    let left = leaves(&mut follower(folder.path(), &committed).await).await;
+    assert!(matches!(&left, WriterError::Poisoned { .. }), "{left}");
+    assert!(left.to_string().contains("ends at 5"), "{left}");
+}
