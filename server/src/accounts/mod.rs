@@ -1,0 +1,223 @@
+//! Who is asking: access tokens, sessions, passwords.
+
+pub(crate) mod keys;
+pub(crate) mod passwords;
+pub(crate) mod remembered;
+pub(crate) mod sessions;
+pub(crate) mod tokens;
+
+use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
+use axum::http::{HeaderMap, Method};
+use parking_lot::RwLock;
+use std::sync::Arc;
+use tmomi_engine::ids::{BuyerId, TimeMs};
+use tmomi_persist::catalog::{self, Family};
+
+use crate::api::calls;
+use crate::app::App;
+use crate::problem::{Code, Problem, Result};
+use passwords::Passwords;
+use remembered::{Remembered, TokenHash};
+use tokens::Keyring;
+
+/// The cookie that has an access token.
+pub(crate) const ACCESS_COOKIE: &str = "tmomi_access";
+/// The cookie that has a refresh token.
+pub(crate) const REFRESH_COOKIE: &str = "tmomi_refresh";
+
+/// What a user may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Role {
+    /// Buys.
+    Buyer,
+    /// Organises, and buys.
+    Admin,
+}
+
+impl From<catalog::Role> for Role {
+    fn from(role: catalog::Role) -> Role {
+        match role {
+            catalog::Role::Buyer => Role::Buyer,
+            catalog::Role::Admin => Role::Admin,
+        }
+    }
+}
+
+/// One sign-in and everything that was refreshed from it: the family of its refresh tokens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct SessionId(pub(crate) u64);
+
+/// Who is asking.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct User {
+    /// The catalog's number of the user.
+    pub(crate) id: BuyerId,
+    /// What the user may do.
+    pub(crate) role: Role,
+    /// The sign-in that the request belongs to.
+    pub(crate) session: SessionId,
+}
+
+/// Tokens, passwords and what is remembered of them.
+pub(crate) struct Accounts {
+    keyring: RwLock<Arc<Keyring>>,
+    /// Verified tokens.
+    pub(crate) remembered: Remembered,
+    /// The threads that hash.
+    pub(crate) passwords: Passwords,
+}
+
+impl Accounts {
+    /// Nobody is remembered.
+    pub(crate) fn new(keyring: Keyring, passwords: Passwords) -> Accounts {
+        let keyring = RwLock::new(Arc::new(keyring));
+        Accounts { keyring, remembered: Remembered::new(), passwords }
+    }
+
+    /// The keys that sign and verify.
+    pub(crate) fn keyring(&self) -> Arc<Keyring> {
+        Arc::clone(&self.keyring.read())
+    }
+
+    /// Other keys from now on.
+    pub(crate) fn set_keyring(&self, keyring: Keyring) {
+        *self.keyring.write() = Arc::new(keyring);
+    }
+
+    /// Whose request it is.
+    ///
+    /// # Errors
+    ///
+    /// 401 without a good access token; 403 if a cookie has it and another site sent the request.
+    pub(crate) async fn authenticate(
+        &self,
+        app: &App,
+        method: &Method,
+        headers: &HeaderMap,
+    ) -> Result<User> {
+        let token = match bearer(headers)? {
+            Some(token) => token,
+            None => {
+                let token = cookie(headers, ACCESS_COOKIE).ok_or_else(unauthenticated)?;
+                check_same_site(method, headers)?;
+                token
+            }
+        };
+        let hash = TokenHash::of(token);
+        match self.remembered.user(&hash, app.clock.now()) {
+            Some(user) => Ok(user),
+            None => self.verify(app, token, hash).await,
+        }
+    }
+
+    async fn verify(&self, app: &App, token: &str, hash: TokenHash) -> Result<User> {
+        let now = app.clock.now();
+        let claims = self.keyring().verify_access(token, &app.settings.issuer, now);
+        let claims = claims.map_err(|why| {
+            tracing::debug!(?why, "an access token was refused");
+            unauthenticated()
+        })?;
+        let before = self.remembered.before();
+        let known = app.catalog.session_user(Family(claims.sid)).await.map_err(calls::refused)?;
+        // The catalog's word counts: a role may have changed, a session ended.
+        let known = known.filter(|user| user.user_id.to_string() == claims.sub);
+        let known = known.ok_or_else(unauthenticated)?;
+        let (id, role) = (known.user_id, known.role.into());
+        let user = User { id, role, session: SessionId(claims.sid) };
+        let expires_at = TimeMs(claims.exp * 1_000);
+        self.remembered.remember(hash, user, expires_at, before, now);
+        Ok(user)
+    }
+}
+
+fn unauthenticated() -> Problem {
+    Problem::new(Code::Unauthenticated, "send a valid access token: Authorization: Bearer ...")
+}
+
+/// The token of the `Authorization` header, if there is one.
+fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
+    let mut values = headers.get_all(AUTHORIZATION).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    let (scheme, token) = text.and_then(|text| text.split_once(' ')).ok_or_else(unauthenticated)?;
+    if !scheme.eq_ignore_ascii_case("bearer") {
+        return Err(unauthenticated());
+    }
+    Ok(Some(token.trim()))
+}
+
+/// The value of a cookie.
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let lines = headers.get_all(COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let mut pairs = lines.flat_map(|line| line.split(';'));
+    pairs.find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
+}
+
+/// A browser sends our cookies with requests that another site made it send. `SameSite=Lax` stops
+/// most of them; this stops the rest: what changes something must come from our own pages. A
+/// client that is no browser sends neither header and is not a danger to itself.
+///
+/// # Errors
+///
+/// 403 `forbidden`.
+pub(crate) fn check_same_site(method: &Method, headers: &HeaderMap) -> Result<()> {
+    if method.is_safe() {
+        return Ok(());
+    }
+    let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str());
+    let same = match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
+        (Some(site), _) => matches!(site, Ok("same-origin" | "none")),
+        (None, Some(origin)) => {
+            let origin = origin.ok().and_then(|origin| origin.split_once("://"));
+            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+            origin.is_some_and(|(_, authority)| Some(authority) == host)
+        }
+        (None, None) => true,
+    };
+    let problem =
+        || Problem::new(Code::Forbidden, "a cookie does not sign requests of other sites");
+    if same { Ok(()) } else { Err(problem()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::http::{HeaderName, HeaderValue};
+
+    fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
+        let pairs = pairs
+            .iter()
+            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)));
+        pairs.collect()
+    }
+
+    #[test]
+    fn a_cookie_is_found_by_its_whole_name() {
+        let headers = headers(&[("cookie", "xtmomi_access=no; tmomi_access=yes; a=b")]);
+        assert_eq!(cookie(&headers, ACCESS_COOKIE), Some("yes"));
+        assert_eq!(cookie(&headers, REFRESH_COOKIE), None);
+    }
+
+    #[test]
+    fn another_site_cannot_use_a_cookie() {
+        let check = |pairs| check_same_site(&Method::POST, &headers(pairs)).is_ok();
+        assert!(check(&[]));
+        assert!(check(&[("sec-fetch-site", "same-origin")]));
+        assert!(!check(&[("sec-fetch-site", "cross-site")]));
+        assert!(!check(&[("sec-fetch-site", "same-site")]));
+        assert!(check(&[("origin", "https://a.example"), ("host", "a.example")]));
+        assert!(!check(&[("origin", "https://b.example"), ("host", "a.example")]));
+        assert!(!check(&[("origin", "null"), ("host", "a.example")]));
+        let cross = headers(&[("sec-fetch-site", "cross-site")]);
+        assert!(check_same_site(&Method::GET, &cross).is_ok());
+    }
+
+    #[test]
+    fn only_a_bearer_token_is_a_token() {
+        assert_eq!(bearer(&headers(&[])).expect("none"), None);
+        assert_eq!(bearer(&headers(&[("authorization", "bearer t")])).expect("one"), Some("t"));
+        assert!(bearer(&headers(&[("authorization", "Basic t")])).is_err());
+        assert!(bearer(&headers(&[("authorization", "t")])).is_err());
+    }
+}

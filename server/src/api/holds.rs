@@ -1,0 +1,435 @@
+//! Holds: taking seats, moving the deadline, giving them up, and making an order of them.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use tmomi_engine::event::PARTS_PER_MORE;
+use tmomi_engine::ids::{BuyerId, EntryId, HoldId, Part, RequestKey, Seq, TimeMs};
+use tmomi_engine::{BEST_SEATS_MAX, BestRequest, Context, Held, Reject};
+use tmomi_engine::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN, Handle, HoldRequest};
+use tmomi_persist::image::{Ending, Hold, HoldView, Outcome};
+use utoipa::ToSchema;
+
+use crate::api::orders::{OrderBody, order_body};
+use crate::api::seq_header;
+use crate::app::{App, AppState};
+use crate::extract::{Ids, Input, MaybeInput, User};
+use crate::halls::Hall;
+use crate::idempotency::{ClientKey, Running};
+use crate::problem::{Code, Problem, Result};
+use crate::refusals;
+use crate::text::{When, hold_text, parse_hold};
+
+/// Seats named in one request at most.
+const SEATS_NAMED_MAX: usize = 1_000;
+/// Bytes of a payment reference at most.
+const PAYMENT_REF_BYTES_MAX: usize = 255;
+
+/// Which seats to hold: exactly one of `seats` and `best_available`.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct HoldInput {
+    /// Exactly these seats, by id.
+    pub(crate) seats: Option<Vec<String>>,
+    /// The best seats there are.
+    pub(crate) best_available: Option<BestInput>,
+    /// Until the deadline, 100 to 7,200,000 ms; the showtime's hold time unless said.
+    pub(crate) ttl_ms: Option<u64>,
+}
+
+/// What the best seats must be.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BestInput {
+    /// How many, 1 to 1,000.
+    pub(crate) count: u64,
+    /// Only in the section of this name.
+    pub(crate) section: Option<String>,
+    /// Only of the tier of this name.
+    pub(crate) tier: Option<String>,
+    /// Side by side in one row; `true` unless said.
+    pub(crate) adjacent: Option<bool>,
+}
+
+/// A new deadline.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ExtendInput {
+    /// From now to the deadline, 100 to 7,200,000 ms.
+    ttl_ms: u64,
+}
+
+/// What goes with the confirmation.
+#[derive(Debug, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ConfirmInput {
+    /// The payment's reference, at most 255 bytes; kept with the order.
+    payment_ref: Option<String>,
+}
+
+/// A seat of a hold.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HeldSeat {
+    seat: String,
+    tier: String,
+    price: u64,
+}
+
+/// A hold as clients see it.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct HoldBody {
+    hold_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    state: Option<&'static str>,
+    seats: Vec<HeldSeat>,
+    total: u64,
+    currency: String,
+    expires_at: When,
+    expires_in_ms: u64,
+    seq: String,
+}
+
+/// What a [`HoldBody`] is made of.
+struct HoldFacts<'a> {
+    id: HoldId,
+    parts: &'a [Part],
+    deadline: TimeMs,
+    seq: Seq,
+    state: Option<&'static str>,
+}
+
+/// Seats to take, as the engine takes them.
+pub(crate) enum Wanted {
+    Named(Vec<Part>),
+    Best(BestRequest),
+}
+
+#[utoipa::path(post, path = "/v1/showtimes/{showtime_id}/holds", tag = "holds",
+    request_body = HoldInput, responses((status = 201, body = HoldBody)))]
+pub(crate) async fn hold(
+    State(app): State<AppState>,
+    user: User,
+    key: ClientKey,
+    ids: Ids,
+    input: Input<HoldInput>,
+) -> Result<Response> {
+    app.limits.hold(user.id)?;
+    let ttl_ms = check_ttl(input.value.ttl_ms)?;
+    check_choice(&input.value)?;
+    let hall = app.halls.get(ids.showtime()?)?;
+    let wanted = wanted(&hall, &input.value)?;
+    let key = key.request_key(user.id, input.fingerprint);
+    let running = app.in_progress.begin(key, app.shard.applied())?;
+    if let Some(body) = replayed(&app, &hall, key)? {
+        running.committed();
+        return Ok((StatusCode::CREATED, Json(body)).into_response());
+    }
+    let context = Context { now: app.now(), key };
+    let request = |entry| HoldRequest { entry, ttl_ms, admitted_by_caller: false };
+    let decided = app.decide(|handle| {
+        let entry = entry_of(handle, &hall, user.id, context.now)?;
+        take(handle, &hall, request(entry), &wanted, context)
+    })?;
+    let held = decided.map_err(|reject| refusals::problem(reject, &hall))?;
+    commit(&app, running, held.seq).await?;
+    Ok((StatusCode::CREATED, Json(held_body(&app, &hall, &held))).into_response())
+}
+
+#[utoipa::path(get, path = "/v1/holds/{hold_id}", tag = "holds",
+    responses((status = 200, body = HoldBody)))]
+pub(crate) async fn get(
+    State(app): State<AppState>,
+    user: User,
+    ids: Ids,
+) -> Result<Json<HoldBody>> {
+    let (id, hall) = find(&app, &user, &ids)?;
+    present(&app, &hall, id).map(Json)
+}
+
+#[utoipa::path(patch, path = "/v1/holds/{hold_id}", tag = "holds",
+    request_body = ExtendInput, responses((status = 200, body = HoldBody)))]
+pub(crate) async fn extend(
+    State(app): State<AppState>,
+    user: User,
+    ids: Ids,
+    input: Input<ExtendInput>,
+) -> Result<Json<HoldBody>> {
+    let ttl_ms = check_ttl(Some(input.value.ttl_ms))?.expect("it was given");
+    let (id, hall) = find(&app, &user, &ids)?;
+    let context = Context::at(app.now());
+    match app.decide(|handle| handle.extend(id, ttl_ms, context))? {
+        Ok(extended) => {
+            app.committed(extended.seq).await?;
+            let mut body = present(&app, &hall, id)?;
+            body.seq = app.seq_text(extended.seq);
+            Ok(Json(body))
+        }
+        Err(reject) => Err(explain(&app, &hall, id, reject).await?.into_problem()),
+    }
+}
+
+#[utoipa::path(delete, path = "/v1/holds/{hold_id}", tag = "holds",
+    responses((status = 204)))]
+pub(crate) async fn release(State(app): State<AppState>, user: User, ids: Ids) -> Result<Response> {
+    let (id, hall) = find(&app, &user, &ids)?;
+    let context = Context::at(app.now());
+    let seq = match app.decide(|handle| handle.release(id, context))? {
+        Ok(seq) => {
+            app.committed(seq).await?;
+            seq
+        }
+        Err(reject) => match explain(&app, &hall, id, reject).await? {
+            Explained::Released(seq) => seq,
+            other => return Err(other.into_problem()),
+        },
+    };
+    Ok((StatusCode::NO_CONTENT, seq_header(&app, seq)).into_response())
+}
+
+#[utoipa::path(post, path = "/v1/holds/{hold_id}/confirm", tag = "holds",
+    request_body = ConfirmInput, responses((status = 200, body = OrderBody)))]
+pub(crate) async fn confirm(
+    State(app): State<AppState>,
+    user: User,
+    key: ClientKey,
+    ids: Ids,
+    input: MaybeInput<ConfirmInput>,
+) -> Result<Json<OrderBody>> {
+    let payment_ref = input.value.payment_ref.unwrap_or_default();
+    if payment_ref.len() > PAYMENT_REF_BYTES_MAX {
+        return Err(Problem::bad_field("/payment_ref", "at most 255 bytes"));
+    }
+    let blob = (!payment_ref.is_empty()).then(|| payment_ref.into_bytes().into_boxed_slice());
+    let (id, hall) = find(&app, &user, &ids)?;
+    let key = key.request_key(user.id, input.fingerprint);
+    let running = app.in_progress.begin(key, app.shard.applied())?;
+    if let Some(known) = app.known(key)? {
+        running.committed();
+        return match known.outcome {
+            Outcome::Confirmed { id, .. } => order_body(&app, &hall, id, true).map(Json),
+            _ => Err(crate::idempotency::reused()),
+        };
+    }
+    let context = Context { now: app.now(), key };
+    match app.decide(|handle| handle.confirm(id, blob, context))? {
+        Ok(seq) => {
+            commit(&app, running, seq).await?;
+            order_body(&app, &hall, id, true).map(Json)
+        }
+        Err(reject) => match explain(&app, &hall, id, reject).await? {
+            Explained::Confirmed => order_body(&app, &hall, id, false).map(Json),
+            other => Err(other.into_problem()),
+        },
+    }
+}
+
+/// Waits for the commit of what `running` has decided.
+pub(crate) async fn commit(app: &App, mut running: Running<'_>, seq: Seq) -> Result<()> {
+    running.decided(seq);
+    app.committed(seq).await?;
+    running.committed();
+    Ok(())
+}
+
+/// The buyer's entry; in a showtime without a waiting room he gets one here.
+fn entry_of(
+    handle: &mut Handle,
+    hall: &Hall,
+    buyer: BuyerId,
+    now: TimeMs,
+) -> std::result::Result<EntryId, Reject> {
+    use tmomi_engine::event::LineMode;
+    match hall.house().entry_of(buyer) {
+        Some(entry) => Ok(entry),
+        None if hall.house().line_settings().mode == LineMode::Open => {
+            handle.enter(hall.house(), buyer, now)
+        }
+        None => Err(Reject::AdmissionRequired),
+    }
+}
+
+/// Takes what is wanted.
+pub(crate) fn take(
+    handle: &mut Handle,
+    hall: &Hall,
+    request: HoldRequest,
+    wanted: &Wanted,
+    context: Context,
+) -> std::result::Result<Held, Reject> {
+    match wanted {
+        Wanted::Named(parts) => handle.hold(hall.house(), request, parts, context),
+        Wanted::Best(best) => handle.hold_best(hall.house(), request, *best, context),
+    }
+}
+
+/// `ttl_ms` within its bounds.
+pub(crate) fn check_ttl(ttl_ms: Option<u64>) -> Result<Option<u32>> {
+    let within = u64::from(HOLD_TTL_MS_MIN)..=u64::from(HOLD_TTL_MS_MAX);
+    match ttl_ms {
+        Some(ttl_ms) if !within.contains(&ttl_ms) => {
+            Err(Problem::bad_field("/ttl_ms", "100 to 7200000"))
+        }
+        ttl_ms => Ok(ttl_ms.map(|ttl_ms| ttl_ms as u32)),
+    }
+}
+
+/// What can be said of a hold's body without the house.
+pub(crate) fn check_choice(input: &HoldInput) -> Result<()> {
+    match (&input.seats, &input.best_available) {
+        (Some(_), None) => Ok(()),
+        (None, Some(best)) if !(1..=u64::from(BEST_SEATS_MAX)).contains(&best.count) => {
+            Err(Problem::bad_field("/best_available/count", "1 to 1000"))
+        }
+        (None, Some(_)) => Ok(()),
+        _ => Err(Problem::bad_request("send exactly one of seats and best_available")),
+    }
+}
+
+/// The seats of a body that `check_choice` let pass, in the house's words.
+pub(crate) fn wanted(hall: &Hall, input: &HoldInput) -> Result<Wanted> {
+    if let Some(seats) = &input.seats {
+        return hall.parts(seats, SEATS_NAMED_MAX).map(Wanted::Named);
+    }
+    let best = input.best_available.as_ref().expect("one of the two is there");
+    let section = best.section.as_ref().map(|name| {
+        let problem = || Problem::bad_field("/best_available/section", "there is no such section");
+        hall.plan().section_named(name).ok_or_else(problem)
+    });
+    let tier = best.tier.as_ref().map(|name| {
+        let problem = || Problem::bad_field("/best_available/tier", "there is no such tier");
+        hall.plan().tier(name).ok_or_else(problem)
+    });
+    Ok(Wanted::Best(BestRequest {
+        count: best.count as u32,
+        section: section.transpose()?,
+        tier: tier.transpose()?,
+        adjacent: best.adjacent.unwrap_or(true),
+        avoid_orphans: true,
+    }))
+}
+
+/// The body of a hold that was just made.
+pub(crate) fn held_body(app: &App, hall: &Hall, held: &Held) -> HoldBody {
+    let (id, parts, deadline) = (held.id, held.parts.as_slice(), held.deadline);
+    hold_body(app, hall, HoldFacts { id, parts, deadline, seq: held.seq, state: None })
+}
+
+/// The body that the key's first request got, if the key was used.
+pub(crate) fn replayed(app: &App, hall: &Hall, key: RequestKey) -> Result<Option<HoldBody>> {
+    let Some(known) = app.known(key)? else { return Ok(None) };
+    let Outcome::Held { id, deadline, seq } = known.outcome else {
+        return Err(crate::idempotency::reused());
+    };
+    let image = app.shard.image().read();
+    // A hold is forgotten no earlier than its key, except in a flood of both.
+    let view = image.hold(id).ok_or_else(|| Problem::not_found("hold"))?;
+    let parts = view.hold().parts().to_vec();
+    drop(image);
+    let facts = HoldFacts { id, parts: &parts, deadline, seq, state: None };
+    Ok(Some(hold_body(app, hall, facts)))
+}
+
+/// A hold as it is now.
+fn present(app: &App, hall: &Hall, id: HoldId) -> Result<HoldBody> {
+    let image = app.shard.image().read();
+    let view = image.hold(id).ok_or_else(|| Problem::not_found("hold"))?;
+    let (state, seq) = match view {
+        HoldView::Active(hold) => ("active", decided_seq(hold)),
+        HoldView::Order(order) => ("confirmed", order.confirmed.seq),
+        HoldView::Ended(ended) => match ended.how {
+            Ending::Released => ("released", ended.ended.seq),
+            Ending::Expired => ("expired", ended.ended.seq),
+        },
+    };
+    let hold = view.hold();
+    let (parts, deadline) = (hold.parts().to_vec(), hold.deadline);
+    drop(image);
+    let facts = HoldFacts { id, parts: &parts, deadline, seq, state: Some(state) };
+    Ok(hold_body(app, hall, facts))
+}
+
+fn hold_body(app: &App, hall: &Hall, facts: HoldFacts<'_>) -> HoldBody {
+    let mut total = 0;
+    let mut seats = Vec::new();
+    for seat in facts.parts.iter().flat_map(|part| part.seats()) {
+        let tier = hall.tier_of(seat);
+        let price = hall.price(tier);
+        total += price;
+        seats.push(HeldSeat {
+            seat: hall.seat_id(seat),
+            tier: hall.tier_name(tier).to_owned(),
+            price,
+        });
+    }
+    HoldBody {
+        hold_id: hold_text(facts.id),
+        state: facts.state,
+        seats,
+        total,
+        currency: hall.currency().to_owned(),
+        expires_at: When(facts.deadline),
+        expires_in_ms: facts.deadline.since_ms(app.now()),
+        seq: app.seq_text(facts.seq),
+    }
+}
+
+/// The last event of the decision that made the hold: its `seq` for clients.
+fn decided_seq(hold: &Hold) -> Seq {
+    let further = (hold.parts().len() - 1).div_ceil(PARTS_PER_MORE);
+    Seq(hold.id.seq.0 + further as u64)
+}
+
+/// The hold of the path, if it is the user's, and its hall.
+fn find(app: &App, user: &User, ids: &Ids) -> Result<(HoldId, Arc<Hall>)> {
+    let none = || Problem::not_found("hold");
+    let id = parse_hold(ids.text()).ok_or_else(none)?;
+    let image = app.shard.image().read();
+    let hold = image.hold(id).ok_or_else(none)?.hold();
+    if image.buyer_of(hold) != Some(user.id) {
+        return Err(none());
+    }
+    let showtime = hold.showtime;
+    drop(image);
+    Ok((id, app.halls.get(showtime)?))
+}
+
+/// Why the engine refused, from what everybody sees.
+enum Explained {
+    Confirmed,
+    Released(Seq),
+    Expired,
+    Other(Problem),
+}
+
+impl Explained {
+    fn into_problem(self) -> Problem {
+        match self {
+            Explained::Confirmed => Problem::new(Code::HoldConfirmed, "the hold is an order"),
+            Explained::Released(_) => Problem::new(Code::HoldReleased, "the hold was given up"),
+            Explained::Expired => Problem::new(Code::HoldExpired, "the deadline has passed"),
+            Explained::Other(problem) => problem,
+        }
+    }
+}
+
+/// Waits until the decision that stood in the way is committed and says what it was.
+async fn explain(app: &App, hall: &Hall, id: HoldId, reject: Reject) -> Result<Explained> {
+    match reject {
+        Reject::HoldConfirmed | Reject::HoldGone => app.settled().await?,
+        Reject::HoldExpired => return Ok(Explained::Expired),
+        other => return Ok(Explained::Other(refusals::problem(other, hall))),
+    }
+    let image = app.shard.image().read();
+    Ok(match image.hold(id) {
+        Some(HoldView::Order(_)) => Explained::Confirmed,
+        Some(HoldView::Ended(ended)) => match ended.how {
+            Ending::Released => Explained::Released(ended.ended.seq),
+            Ending::Expired => Explained::Expired,
+        },
+        Some(HoldView::Active(_)) | None => Explained::Other(Problem::not_found("hold")),
+    })
+}

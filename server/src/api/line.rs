@@ -1,0 +1,159 @@
+//! The waiting line: joining, looking, leaving.
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use tmomi_engine::Context;
+use tmomi_engine::event::LineMode;
+use tmomi_engine::ids::{EntryId, LineNumber, TimeMs};
+use tmomi_persist::image::Outcome;
+use utoipa::ToSchema;
+
+use crate::api::catalog::MinSeq;
+use crate::api::holds::commit;
+use crate::api::seq_header;
+use crate::app::{App, AppState};
+use crate::extract::{Ids, MaybeInput, Nothing, Query, User};
+use crate::halls::Hall;
+use crate::idempotency::{ClientKey, reused};
+use crate::problem::{Code, Problem, Result};
+use crate::refusals;
+use crate::standing::{Admission, AdmissionBody, LineView, Standing};
+
+/// Where a buyer stands.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct PlaceBody {
+    /// The place in the order of joining.
+    number: u32,
+    /// `waiting`, `admitted` or `expired`.
+    #[schema(value_type = String)]
+    state: &'static str,
+    /// Waiting entries that will be admitted before; 0 is next.
+    ahead: u32,
+    /// When the turn will come, in ms from now; null if that cannot be known.
+    eta_ms: Option<u64>,
+    /// There if admitted.
+    #[serde(flatten)]
+    admission: Option<AdmissionBody>,
+}
+
+/// Takes a number, or says which the buyer has.
+#[utoipa::path(post, path = "/v1/showtimes/{showtime_id}/line", tag = "line",
+    responses((status = 201, body = PlaceBody), (status = 200, body = PlaceBody)))]
+pub(crate) async fn join(
+    State(app): State<AppState>,
+    user: User,
+    key: ClientKey,
+    ids: Ids,
+    input: MaybeInput<Nothing>,
+) -> Result<Response> {
+    let hall = app.halls.get(ids.showtime()?)?;
+    let key = key.request_key(user.id, input.fingerprint);
+    let running = app.in_progress.begin(key, app.shard.applied())?;
+    if let Some(known) = app.known(key)? {
+        running.committed();
+        let Outcome::Joined { entry, number, .. } = known.outcome else { return Err(reused()) };
+        let first = as_joined(&app, &hall, entry, number, known.at)?;
+        return Ok((StatusCode::CREATED, Json(body_of(&app, &hall, first))).into_response());
+    }
+    let context = Context { now: app.now(), key };
+    let joined = app.decide(|handle| handle.join(hall.house(), user.id, context))?;
+    let joined = joined.map_err(|reject| refusals::problem(reject, &hall))?;
+    commit(&app, running, joined.seq).await?;
+    let status = if joined.fresh { StatusCode::CREATED } else { StatusCode::OK };
+    let now = if joined.fresh { None } else { standing(&app, &hall, joined.entry)? };
+    let standing = match now {
+        Some(standing) => standing,
+        // Fresh; or left again since, by another request.
+        None => as_joined(&app, &hall, joined.entry, joined.number, context.now)?,
+    };
+    Ok((status, Json(body_of(&app, &hall, standing))).into_response())
+}
+
+/// Where the buyer stands; a sign of life.
+#[utoipa::path(get, path = "/v1/showtimes/{showtime_id}/line/me", tag = "line", params(MinSeq),
+    responses((status = 200, body = PlaceBody)))]
+pub(crate) async fn get(
+    State(app): State<AppState>,
+    user: User,
+    ids: Ids,
+    Query(query): Query<MinSeq>,
+) -> Result<Json<PlaceBody>> {
+    app.reach(query.min_seq.as_deref()).await?;
+    let hall = app.halls.get(ids.showtime()?)?;
+    let entry = hall.house().entry_of(user.id).ok_or_else(not_in_line)?;
+    hall.house().touch(entry, app.now());
+    let standing = standing(&app, &hall, entry)?.ok_or_else(not_in_line)?;
+    Ok(Json(body_of(&app, &hall, standing)))
+}
+
+/// Gives the place up.
+#[utoipa::path(delete, path = "/v1/showtimes/{showtime_id}/line/me", tag = "line",
+    responses((status = 204)))]
+pub(crate) async fn leave(State(app): State<AppState>, user: User, ids: Ids) -> Result<Response> {
+    let hall = app.halls.get(ids.showtime()?)?;
+    let entry = hall.house().entry_of(user.id).ok_or_else(not_in_line)?;
+    let now = app.now();
+    let left = app.decide(|handle| handle.leave(hall.house(), entry, now))?;
+    match left.map_err(|reject| refusals::problem(reject, &hall))? {
+        Some(seq) => {
+            app.committed(seq).await?;
+            Ok((StatusCode::NO_CONTENT, seq_header(&app, seq)).into_response())
+        }
+        None => {
+            // Another request may have given the place up and wait for its commit still.
+            app.settled().await?;
+            Err(not_in_line())
+        }
+    }
+}
+
+/// 404 `not-in-line`.
+pub(crate) fn not_in_line() -> Problem {
+    Problem::new(Code::NotInLine, "join the line first")
+}
+
+/// Where the entry stands, as every reader sees it.
+fn standing(app: &App, hall: &Hall, entry: EntryId) -> Result<Option<Standing>> {
+    let image = app.shard.image().read();
+    let showtime = image.showtime(hall.id());
+    let showtime = showtime.ok_or_else(|| Problem::not_found("showtime"))?;
+    Ok(LineView::new(showtime, hall.house()).standing(entry))
+}
+
+/// Where the entry stood right after it joined at `at`, which the same key is told again however
+/// it stands by then: let in, if no waiting was needed, or else in the line.
+fn as_joined(
+    app: &App,
+    hall: &Hall,
+    entry: EntryId,
+    number: LineNumber,
+    at: TimeMs,
+) -> Result<Standing> {
+    let image = app.shard.image().read();
+    let showtime = image.showtime(hall.id());
+    let showtime = showtime.ok_or_else(|| Problem::not_found("showtime"))?;
+    let known = showtime.entry(entry).ok_or_else(not_in_line)?;
+    let (buyer, settings) = (known.buyer, showtime.settings());
+    let until = at.plus_ms(settings.session_ms.into());
+    // The join itself lets in until exactly then, an admission that came later until later.
+    let at_once = known.number == number && known.session_until == until;
+    if at_once || settings.mode == LineMode::Open {
+        return Ok(Standing::Admitted(Admission { entry, buyer, number, until }));
+    }
+    Ok(Standing::Waiting(LineView::new(showtime, hall.house()).in_order(number)))
+}
+
+fn body_of(app: &App, hall: &Hall, standing: Standing) -> PlaceBody {
+    let (number, state, ahead, eta_ms, admission) = match standing {
+        Standing::Waiting(at) => (at.number, "waiting", at.ahead, at.eta_ms, None),
+        Standing::Admitted(of) => {
+            let body = AdmissionBody::of(app, hall.id(), of);
+            (of.number, "admitted", 0, Some(0), Some(body))
+        }
+        Standing::Expired(number) => (number, "expired", 0, None, None),
+    };
+    PlaceBody { number: number.0, state, ahead, eta_ms, admission }
+}

@@ -1,0 +1,67 @@
+//! For whoever runs the server.
+
+use axum::extract::State;
+use axum::http::header::CONTENT_TYPE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use tmomi_persist::writer::Status;
+
+use crate::app::{App, AppState};
+use crate::metrics::Levels;
+
+/// What Prometheus' text format calls itself.
+const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The process answers
+#[utoipa::path(get, path = "/healthz", tag = "operating", responses((status = 200)))]
+pub(crate) async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+/// The process can sell; says why not
+#[utoipa::path(
+    get, path = "/readyz", tag = "operating", responses((status = 200), (status = 503)),
+)]
+pub(crate) async fn readyz(State(app): State<AppState>) -> (StatusCode, String) {
+    match why_not(&app) {
+        None => (StatusCode::OK, "ok\n".to_owned()),
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
+    }
+}
+
+fn why_not(app: &App) -> Option<String> {
+    if app.stop.is_stopping() {
+        return Some("the server is stopping".to_owned());
+    }
+    if let Err(stalled) = app.shard.accepting() {
+        return Some(stalled.to_string());
+    }
+    app.opening.is_incomplete().then(|| "a showtime is not on sale yet".to_owned())
+}
+
+/// Counters and latencies for Prometheus
+#[utoipa::path(get, path = "/metrics", tag = "operating", responses((status = 200)))]
+pub(crate) async fn metrics(State(app): State<AppState>) -> Response {
+    let text = app.metrics.render(&levels(&app), app.clock.since_start());
+    let mut response = text.into_response();
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS));
+    response
+}
+
+fn levels(app: &App) -> Levels {
+    let image = app.shard.image().read();
+    let mut levels = Levels { showtimes: image.showtimes().len() as u64, ..Levels::default() };
+    for (_, showtime) in image.showtimes() {
+        levels.waiting += u64::from(showtime.waiting());
+        levels.active += u64::from(showtime.active());
+    }
+    drop(image);
+    levels.ring_depth = app.shard.engine().ring_depth();
+    levels.applied = app.shard.applied().0;
+    levels.epoch = app.shard.epoch().0;
+    levels.waiting_replies = app.shard.waiting() as u64;
+    let writer = app.writer.as_ref();
+    levels.written = writer.map_or(0, |writer| writer.position().0);
+    levels.writer_well = writer.is_none_or(|writer| !matches!(writer.status(), Status::Failed(_)));
+    levels
+}

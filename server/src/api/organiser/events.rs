@@ -1,0 +1,269 @@
+//! The audit trail of a showtime: its events as the journal has them.
+
+use std::path::PathBuf;
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use tmomi_engine::event::{Body, Event};
+use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId};
+use tmomi_persist::frame::Frame;
+use tmomi_persist::image::{Decision, Image};
+use tmomi_persist::journal::Reader;
+use utoipa::{IntoParams, ToSchema};
+
+use crate::app::{App, AppState};
+use crate::extract::{Admin, Ids, Query, limit_within};
+use crate::halls::Hall;
+use crate::problem::{Problem, ProblemView, Result};
+use crate::text::{When, hold_text, order_text, parse_seq, seq_text};
+
+/// Events of a page at most.
+const LIMIT_MAX: u64 = 9_999;
+/// Events of a page unless said.
+const LIMIT: u64 = 100;
+/// Events of the journal that one call looks at: a page of a showtime that little is happening
+/// at may end early, and the next one goes on from there.
+const LOOK_MAX: u64 = 1_000_000;
+
+/// Which events.
+#[derive(Debug, Default, Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct EventsQuery {
+    /// Only events after this number.
+    after_seq: Option<String>,
+    /// How many, 1 to 9999; 100 unless said.
+    limit: Option<u64>,
+}
+
+/// A page of the trail.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Events {
+    events: Vec<EventView>,
+    /// The list is complete up to this number.
+    seq: String,
+    /// The next `after_seq`; null at the end.
+    next: Option<String>,
+}
+
+/// An event.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct EventView {
+    seq: String,
+    at: When,
+    /// `opened`, `line_set`, `joined`, `left`, `admitted`, `passed`, `held`, `extended`,
+    /// `confirmed`, `released`, `expired`, `refunded`, `blocked` or `unblocked`.
+    #[serde(rename = "type")]
+    #[schema(value_type = String)]
+    kind: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hold_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    order_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user_id: Option<u64>,
+    /// The place in the line.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    number: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seats: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<String>,
+}
+
+/// What happened to a showtime, in order
+#[utoipa::path(
+    get, path = "/v1/admin/showtimes/{showtime_id}/events", tag = "organiser",
+    params(("showtime_id" = u32, Path), EventsQuery),
+    responses((status = 200, body = Events), (status = 404, body = ProblemView)),
+    security(("bearer" = []), ("cookie" = [])),
+)]
+pub(crate) async fn events(
+    State(app): State<AppState>,
+    _: Admin,
+    ids: Ids,
+    Query(query): Query<EventsQuery>,
+) -> Result<Json<Events>> {
+    let limit = limit_within(query.limit, LIMIT, LIMIT_MAX)?;
+    let after = match query.after_seq.as_deref().map(parse_seq) {
+        Some(Some((_, seq))) => seq,
+        Some(None) => return Err(Problem::bad_request("after_seq must be the seq of an answer")),
+        None => Seq(0),
+    };
+    let hall = app.halls.get(ids.showtime()?)?;
+    let Some(dir) = app.journal.clone() else {
+        return Err(Problem::not_found("trail: this server keeps no journal"));
+    };
+    let reading = tokio::task::spawn_blocking(move || read(&app, &hall, dir, after, limit));
+    reading.await.map_err(Problem::internal)?.map(Json)
+}
+
+fn read(app: &App, hall: &Hall, dir: PathBuf, after: Seq, limit: usize) -> Result<Events> {
+    let end = app.shard.applied();
+    let mut page =
+        Page { hall, after, limit, events: Vec::new(), seq: after, decision: Decision::default() };
+    let mut epoch = app.shard.epoch();
+    if after >= end {
+        return Ok(Events { events: Vec::new(), seq: seq_text(epoch, end), next: None });
+    }
+    let mut reader = Reader::open(&dir, after).map_err(Problem::internal)?;
+    let mut looked = 0;
+    while looked < LOOK_MAX {
+        let Some(frame) = reader.read_to(end).map_err(Problem::internal)? else { break };
+        looked += frame.batch.events.len() as u64;
+        epoch = frame.epoch;
+        let image = app.shard.image().read();
+        if page.add(&frame, &image)? == Full::Yes {
+            break;
+        }
+    }
+    let seq = seq_text(epoch, page.seq);
+    let next = (page.seq < end).then(|| seq.clone());
+    Ok(Events { events: page.events, seq, next })
+}
+
+#[derive(PartialEq, Eq)]
+enum Full {
+    Yes,
+    No,
+}
+
+struct Page<'a> {
+    hall: &'a Hall,
+    after: Seq,
+    limit: usize,
+    events: Vec<EventView>,
+    /// Complete up to here.
+    seq: Seq,
+    decision: Decision,
+}
+
+impl Page<'_> {
+    /// Adds a frame's events of the showtime until the page is full.
+    fn add(&mut self, frame: &Frame, image: &Image) -> Result<Full> {
+        let mut words = &frame.batch.events[..];
+        let mut decision = std::mem::take(&mut self.decision);
+        while !words.is_empty() {
+            decision.read(words).map_err(Problem::internal)?;
+            words = &words[decision.events().len()..];
+            let groups = groups(&decision);
+            for (index, seq) in groups {
+                if seq <= self.after {
+                    continue;
+                }
+                let event = &decision.events()[index];
+                if let Some(view) = self.view(frame, &decision, index, seq, image) {
+                    if self.events.len() == self.limit {
+                        return Ok(Full::Yes);
+                    }
+                    debug_assert_eq!(event.showtime, self.hall.id());
+                    self.events.push(view);
+                }
+                self.seq = seq;
+            }
+        }
+        self.decision = decision;
+        Ok(Full::No)
+    }
+
+    /// The event as the trail shows it, if it is this showtime's and of a kind that is shown.
+    fn view(
+        &self,
+        frame: &Frame,
+        decision: &Decision,
+        index: usize,
+        seq: Seq,
+        image: &Image,
+    ) -> Option<EventView> {
+        let event = &decision.events()[index];
+        if event.showtime != self.hall.id() {
+            return None;
+        }
+        let mut view = self.bare(event, frame.epoch, seq, image)?;
+        let parts: Vec<_> = decision.parts(index).collect();
+        view.seats = (!parts.is_empty()).then(|| self.hall.seat_ids(&parts));
+        if let Body::Blocked { .. } | Body::Unblocked { .. } = event.body {
+            let blob = frame.batch.blobs.iter().find(|(of, _)| *of == event.seq);
+            view.reason = blob.map(|(_, text)| String::from_utf8_lossy(text).into_owned());
+        }
+        Some(view)
+    }
+
+    fn bare(&self, event: &Event, epoch: Epoch, seq: Seq, image: &Image) -> Option<EventView> {
+        let mut view = EventView {
+            seq: seq_text(epoch, seq),
+            at: When(event.at),
+            kind: "",
+            hold_id: None,
+            order_id: None,
+            user_id: None,
+            number: None,
+            seats: None,
+            reason: None,
+        };
+        let user = |entry| user_of(image, self.hall.id(), entry).map(|user| user.0);
+        match event.body {
+            Body::EpochStart { .. } | Body::Terms { .. } | Body::Buyer { .. } => return None,
+            Body::More { .. } => return None,
+            Body::Opened { .. } => view.kind = "opened",
+            Body::LineSet(_) => view.kind = "line_set",
+            Body::Joined { buyer, number, .. } => {
+                (view.kind, view.user_id, view.number) = ("joined", Some(buyer.0), Some(number.0));
+            }
+            Body::Left { entry, number, .. } => {
+                (view.kind, view.user_id, view.number) = ("left", user(entry), Some(number.0));
+            }
+            Body::Admitted { entry, number, .. } => {
+                (view.kind, view.user_id, view.number) = ("admitted", user(entry), Some(number.0));
+            }
+            Body::Passed { entry, number } => {
+                (view.kind, view.user_id, view.number) = ("passed", user(entry), Some(number.0));
+            }
+            Body::Held { slot, entry, .. } => {
+                let hold = tmomi_engine::ids::HoldId { slot, seq: event.seq };
+                (view.kind, view.user_id) = ("held", user(entry));
+                view.hold_id = Some(hold_text(hold));
+            }
+            Body::Extended { hold, entry, .. } => {
+                (view.kind, view.user_id) = ("extended", user(entry));
+                view.hold_id = Some(hold_text(hold));
+            }
+            Body::Released { hold, entry, .. } => {
+                (view.kind, view.user_id) = ("released", user(entry));
+                view.hold_id = Some(hold_text(hold));
+            }
+            Body::Expired { hold, entry, .. } => {
+                (view.kind, view.user_id) = ("expired", user(entry));
+                view.hold_id = Some(hold_text(hold));
+            }
+            Body::Confirmed { hold, entry, .. } => {
+                (view.kind, view.user_id) = ("confirmed", user(entry));
+                (view.hold_id, view.order_id) = (Some(hold_text(hold)), Some(order_text(hold)));
+            }
+            Body::Refunded { hold, entry, .. } => {
+                (view.kind, view.user_id) = ("refunded", user(entry));
+                (view.hold_id, view.order_id) = (Some(hold_text(hold)), Some(order_text(hold)));
+            }
+            Body::Blocked { .. } => view.kind = "blocked",
+            Body::Unblocked { .. } => view.kind = "unblocked",
+        }
+        Some(view)
+    }
+}
+
+/// The events of a decision that stand for themselves: their places, and the number of the last
+/// `More` behind each, which is the number that its answer reported.
+fn groups(decision: &Decision) -> Vec<(usize, Seq)> {
+    let mut groups: Vec<(usize, Seq)> = Vec::new();
+    for (index, event) in decision.events().iter().enumerate() {
+        match (event.body, groups.last_mut()) {
+            (Body::More { .. }, Some(last)) => last.1 = event.seq,
+            _ => groups.push((index, event.seq)),
+        }
+    }
+    groups
+}
+
+fn user_of(image: &Image, showtime: ShowtimeId, entry: EntryId) -> Option<BuyerId> {
+    Some(image.showtime(showtime)?.entry(entry)?.buyer)
+}

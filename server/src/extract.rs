@@ -1,0 +1,378 @@
+//! What handlers take from a request, in the contract's order of checks.
+//!
+//! axum runs extractors in the order of a handler's arguments, so a handler lists them like this
+//! and the order is right by itself: [`User`] or [`Admin`] (401, 403), then [`ClientKey`] and
+//! [`Ids`], then [`Query`] or [`Input`] last (413, 415, 400). [`Ids`] never refuses: a path
+//! segment that cannot be an id is 404 when the handler asks for it, after the body was checked.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{FromRequest, FromRequestParts, RawPathParams, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, Uri};
+use bytes::Bytes;
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde::de::DeserializeOwned;
+use tmomi_engine::ids::ShowtimeId;
+
+use crate::app::AppState;
+use crate::idempotency::{ClientKey, Fingerprint};
+use crate::problem::{Code, Problem, Result};
+
+/// Bytes of a body at most, unless the call says otherwise.
+pub(crate) const BODY_BYTES_MAX: usize = 1 << 20;
+/// Bytes of a plan or a batch at most.
+pub(crate) const LARGE_BODY_BYTES_MAX: usize = 64 << 20;
+/// How long a body may take to arrive.
+pub(crate) const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// Ids stay below 2^53, so that every JSON reader keeps them whole.
+const ID_END: u64 = 1 << 53;
+
+pub(crate) use crate::accounts::{Role, User};
+
+/// A user whose role is admin.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Admin(pub(crate) User);
+
+impl FromRequestParts<AppState> for User {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<User> {
+        let user = app.accounts.authenticate(app, &parts.method, &parts.headers).await?;
+        app.limits.user(user.id)?;
+        Ok(user)
+    }
+}
+
+impl FromRequestParts<AppState> for Admin {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Admin> {
+        let user = User::from_request_parts(parts, app).await?;
+        match user.role {
+            Role::Admin => Ok(Admin(user)),
+            Role::Buyer => Err(Problem::new(Code::Forbidden, "this call is for admins")),
+        }
+    }
+}
+
+impl FromRequestParts<AppState> for ClientKey {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<ClientKey> {
+        ClientKey::of(&parts.headers)
+    }
+}
+
+/// The variable segments of the path.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Ids(Vec<String>);
+
+impl FromRequestParts<AppState> for Ids {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Ids> {
+        // A segment that is not UTF-8 names nothing.
+        let params = RawPathParams::from_request_parts(parts, app).await;
+        let texts = params.iter().flat_map(|params| params.iter().map(|(_, text)| text.to_owned()));
+        Ok(Ids(texts.collect()))
+    }
+}
+
+impl Ids {
+    /// The first segment as text.
+    pub(crate) fn text(&self) -> &str {
+        self.0.first().map_or("", String::as_str)
+    }
+
+    /// The first segment as a catalog id.
+    ///
+    /// # Errors
+    ///
+    /// 404 if it is not a number below 2^53 as we write them.
+    pub(crate) fn number(&self, what: &'static str) -> Result<u64> {
+        let text = self.text();
+        let digits = text.bytes().all(|byte| byte.is_ascii_digit()) && !text.starts_with('0');
+        let number = u64::from_str(text).ok().filter(|id| digits && *id < ID_END);
+        number.ok_or_else(|| Problem::not_found(what))
+    }
+
+    /// The first segment as the id of a showtime.
+    ///
+    /// # Errors
+    ///
+    /// 404 if it cannot be one.
+    pub(crate) fn showtime(&self) -> Result<ShowtimeId> {
+        let number = self.number("showtime")?;
+        let id = u32::try_from(number).map_err(|_| Problem::not_found("showtime"))?;
+        Ok(ShowtimeId(id))
+    }
+}
+
+/// The query of the request's target. Names that the call does not know are ignored, a token
+/// among them; a value that is not understood is 400.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<Query<T>> {
+        query(&parts.uri).map(Query)
+    }
+}
+
+fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T> {
+    let query = axum::extract::Query::<T>::try_from_uri(uri);
+    query.map(|query| query.0).map_err(|error| Problem::bad_request(error.body_text()))
+}
+
+/// `?limit=` and `?after=` of the list calls.
+#[derive(Clone, Debug, Default, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct Page {
+    /// How many, 1 to 1000; 100 unless said.
+    pub(crate) limit: Option<u64>,
+    /// The `next` of the page before.
+    pub(crate) after: Option<String>,
+}
+
+impl Page {
+    /// How many items a page has at most.
+    const LIMIT_MAX: u64 = 1_000;
+    /// How many items a page has unless said.
+    const LIMIT: u64 = 100;
+
+    /// How many items are asked for.
+    ///
+    /// # Errors
+    ///
+    /// 400 unless it is 1 to 1000.
+    pub(crate) fn limit(&self) -> Result<usize> {
+        limit_within(self.limit, Page::LIMIT, Page::LIMIT_MAX)
+    }
+
+    /// The catalog id after which the page starts, if one was sent.
+    ///
+    /// # Errors
+    ///
+    /// 400 if it is no id.
+    pub(crate) fn after_id(&self) -> Result<Option<u64>> {
+        let Some(after) = &self.after else { return Ok(None) };
+        let id = u64::from_str(after).ok().filter(|id| *id < ID_END);
+        let problem = || Problem::bad_request("after must be the next of the page before");
+        id.map(Some).ok_or_else(problem)
+    }
+}
+
+/// A `?limit=` of 1 to `max`.
+///
+/// # Errors
+///
+/// 400 outside of that.
+pub(crate) fn limit_within(limit: Option<u64>, default: u64, max: u64) -> Result<usize> {
+    let limit = limit.unwrap_or(default);
+    let problem = || Problem::bad_request(format!("limit must be 1 to {max}"));
+    (1..=max).contains(&limit).then_some(limit as usize).ok_or_else(problem)
+}
+
+/// A JSON body and the fingerprint of the request.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Input<T> {
+    /// What the body says.
+    pub(crate) value: T,
+    /// For the idempotency key; 0 if the client sent no key.
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl<T: DeserializeOwned> FromRequest<AppState> for Input<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<Input<T>> {
+        check_length(request.headers(), BODY_BYTES_MAX)?;
+        check_type(request.headers(), "application/json")?;
+        let (fingerprint, bytes) = read_keyed(request, BODY_BYTES_MAX).await?;
+        Ok(Input { value: parse_json(&bytes)?, fingerprint })
+    }
+}
+
+/// The same for calls whose body may be missing: then it is `T::default()`.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MaybeInput<T> {
+    /// What the body says, or the default.
+    pub(crate) value: T,
+    /// For the idempotency key; 0 if the client sent no key.
+    pub(crate) fingerprint: Fingerprint,
+}
+
+impl<T: DeserializeOwned + Default> FromRequest<AppState> for MaybeInput<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &AppState) -> Result<MaybeInput<T>> {
+        check_length(request.headers(), BODY_BYTES_MAX)?;
+        let typed = check_type(request.headers(), "application/json");
+        let (fingerprint, bytes) = read_keyed(request, BODY_BYTES_MAX).await?;
+        if bytes.is_empty() {
+            return Ok(MaybeInput { value: T::default(), fingerprint });
+        }
+        typed?;
+        Ok(MaybeInput { value: parse_json(&bytes)?, fingerprint })
+    }
+}
+
+/// The body of a call that takes none: nothing, or an empty object.
+#[derive(Clone, Copy, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Nothing {}
+
+async fn read_keyed(request: Request, bytes_max: usize) -> Result<(Fingerprint, Bytes)> {
+    let keyed = request.headers().contains_key(crate::idempotency::IDEMPOTENCY_KEY);
+    let (parts, body) = request.into_parts();
+    let bytes = read_body(body, bytes_max).await?;
+    let path = parts.uri.path();
+    let fingerprint = if keyed {
+        Fingerprint::of(parts.method.as_str(), path, &bytes)
+    } else {
+        Fingerprint::default()
+    };
+    Ok((fingerprint, bytes))
+}
+
+/// Refuses a body that says it is too long before any of it is read.
+///
+/// # Errors
+///
+/// 413.
+pub(crate) fn check_length(headers: &HeaderMap, bytes_max: usize) -> Result<()> {
+    let length = headers.get(CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    if length.is_some_and(|length: u64| length > bytes_max as u64) {
+        return Err(too_large(bytes_max));
+    }
+    Ok(())
+}
+
+/// Checks the media type; parameters like `charset` are not looked at.
+///
+/// # Errors
+///
+/// 415.
+pub(crate) fn check_type(headers: &HeaderMap, expected: &'static str) -> Result<()> {
+    let sent = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("");
+    let essence = sent.split(';').next().unwrap_or("").trim();
+    if essence.eq_ignore_ascii_case(expected) {
+        return Ok(());
+    }
+    let detail = format!("the content type must be {expected}");
+    Err(Problem::new(Code::UnsupportedMediaType, detail))
+}
+
+/// Reads a whole body within [`BODY_TIMEOUT`].
+///
+/// # Errors
+///
+/// 413 above `bytes_max`, 408 if it does not arrive in time, 400 if it breaks off.
+pub(crate) async fn read_body(body: Body, bytes_max: usize) -> Result<Bytes> {
+    let reading = Limited::new(body, bytes_max).collect();
+    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
+        Ok(Ok(read)) => Ok(read.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large(bytes_max)),
+        Ok(Err(_)) => Err(Problem::bad_request("the body breaks off")),
+        Err(_) => Err(Problem::new(Code::Timeout, "the body did not arrive within 30 s")),
+    }
+}
+
+fn too_large(bytes_max: usize) -> Problem {
+    Problem::new(Code::BodyTooLarge, format!("the body may have {bytes_max} bytes"))
+}
+
+/// Reads JSON strictly: one value, members that `T` knows, and a pointer to what is wrong.
+///
+/// # Errors
+///
+/// 400 `bad-request`.
+pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+        let pointer = pointer_of(error.path());
+        let problem = Problem::bad_request(error.inner().to_string());
+        if pointer.is_empty() { problem } else { problem.at(pointer) }
+    })?;
+    reader.end().map_err(|_| Problem::bad_request("the body goes on after its value"))?;
+    Ok(value)
+}
+
+/// A path into a JSON value as RFC 6901 writes it.
+fn pointer_of(path: &serde_path_to_error::Path) -> String {
+    use serde_path_to_error::Segment;
+    let mut pointer = String::new();
+    for segment in path {
+        match segment {
+            Segment::Seq { index } => pointer.push_str(&format!("/{index}")),
+            Segment::Map { key } => {
+                pointer.push('/');
+                pointer.push_str(&key.replace('~', "~0").replace('/', "~1"));
+            }
+            Segment::Enum { .. } | Segment::Unknown => {}
+        }
+    }
+    pointer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Sample {
+        #[expect(dead_code, reason = "only its type is looked at")]
+        seats: Vec<u32>,
+    }
+
+    fn refusal(body: &str) -> String {
+        let problem = parse_json::<Sample>(body.as_bytes()).expect_err("a bad body");
+        serde_json::to_string(&problem.body()).expect("text and numbers")
+    }
+
+    #[test]
+    fn a_bad_body_says_where() {
+        assert!(refusal(r#"{"seats":[1,"x"]}"#).contains(r#""pointer":"/seats/1""#));
+        assert!(refusal(r#"{"seats":[],"a/b":1}"#).contains(r#""pointer":"/a~1b""#));
+        assert!(refusal(r#"{"seats":[]} x"#).contains("goes on"));
+        assert!(refusal("{").contains("bad-request"));
+    }
+
+    #[test]
+    fn only_ids_as_we_write_them_are_ids() {
+        let number = |text: &str| Ids(vec![text.to_owned()]).number("show").ok();
+        assert_eq!(number("17"), Some(17));
+        for text in ["", "0", "017", "+1", "-1", "1e3", "9007199254740992", "x"] {
+            assert_eq!(number(text), None, "{text}");
+        }
+        assert!(Ids(vec!["4294967296".to_owned()]).showtime().is_err());
+    }
+
+    #[test]
+    fn parameters_of_the_media_type_do_not_matter() {
+        let headers = |text| HeaderMap::from_iter([(CONTENT_TYPE, text)]);
+        let json = |text: &'static str| {
+            check_type(&headers(axum::http::HeaderValue::from_static(text)), "application/json")
+        };
+        assert!(json("Application/JSON; charset=utf-8").is_ok());
+        assert!(json("text/plain").is_err());
+        assert!(check_type(&HeaderMap::new(), "application/json").is_err());
+    }
+
+    #[test]
+    fn names_that_a_query_does_not_know_are_ignored() {
+        let uri = |text| Uri::from_static(text);
+        let page: Page = query(&uri("/x?access_token=t&limit=7")).expect("a page");
+        assert_eq!(page.limit().expect("7"), 7);
+        assert!(query::<Page>(&uri("/x?limit=seven")).is_err());
+        let page: Page = query(&uri("/x?limit=1001")).expect("a number");
+        assert!(page.limit().is_err());
+    }
+}

@@ -1,0 +1,266 @@
+//! `Idempotency-Key`: what a key is remembered by, and the requests that are still running.
+//!
+//! Outcomes of engine calls are remembered by the image, those of organiser calls by the catalog,
+//! in the transaction of the change itself. Neither knows a request before it is decided, so two
+//! requests with one key that run at the same time meet here.
+
+use std::collections::HashMap;
+
+use axum::http::HeaderMap;
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+use tmomi_engine::ids::{BuyerId, RequestKey, Seq, TimeMs};
+use tmomi_persist::catalog::Call;
+
+use crate::problem::{Code, Problem, Result};
+
+/// The header's name.
+pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
+/// Characters of a key at most.
+const KEY_CHARS_MAX: usize = 128;
+/// The table of running requests is cut in so many parts, each with its own lock.
+const PARTS: usize = 64;
+/// A part with so many keys is swept of those that wait for nothing any more.
+const PART_KEYS_MAX: usize = 4_096;
+
+/// A request's key as the client sent it, if it did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct ClientKey(Option<String>);
+
+impl ClientKey {
+    /// Reads the header.
+    ///
+    /// # Errors
+    ///
+    /// 400 unless it is 1 to 128 visible ASCII characters and there once.
+    pub(crate) fn of(headers: &HeaderMap) -> Result<ClientKey> {
+        let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+        let Some(value) = values.next() else { return Ok(ClientKey(None)) };
+        let text = value.to_str().ok().filter(|_| values.next().is_none());
+        let visible = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
+        let text = text.filter(|text| (1..=KEY_CHARS_MAX).contains(&text.len())).filter(visible);
+        let problem = || {
+            Problem::bad_request("Idempotency-Key must be 1 to 128 visible ASCII characters, once")
+        };
+        Ok(ClientKey(Some(text.ok_or_else(problem)?.to_owned())))
+    }
+
+    /// A key that came in a line of a batch.
+    ///
+    /// # Errors
+    ///
+    /// 400 unless it is 1 to 128 visible ASCII characters.
+    pub(crate) fn of_text(text: &str) -> Result<ClientKey> {
+        let ok = (1..=KEY_CHARS_MAX).contains(&text.len())
+            && text.bytes().all(|byte| byte.is_ascii_graphic());
+        let problem = || {
+            let detail = "a key must be 1 to 128 visible ASCII characters";
+            Problem::bad_field("/idempotency_key", detail)
+        };
+        ok.then(|| ClientKey(Some(text.to_owned()))).ok_or_else(problem)
+    }
+
+    /// What the key is remembered by for this user; [`RequestKey::NONE`] if there is none.
+    pub(crate) fn request_key(&self, user: BuyerId, fingerprint: Fingerprint) -> RequestKey {
+        self.digest(&user.0.to_be_bytes()).map_or(RequestKey::NONE, |digest| RequestKey {
+            // 0 means "no key" to the engine.
+            hash: first_word(&digest).max(1),
+            fingerprint: first_word(&fingerprint.0),
+        })
+    }
+
+    /// The same for a call that the catalog remembers. A call without a user, like sign-up, has
+    /// something else for its `scope`: the address that signs up.
+    pub(crate) fn call(&self, scope: &[u8], fingerprint: Fingerprint, at: TimeMs) -> Option<Call> {
+        let key = self.digest(scope)?;
+        Some(Call { scope: 0, key, fingerprint: fingerprint.0, at })
+    }
+
+    fn digest(&self, scope: &[u8]) -> Option<[u8; 32]> {
+        let key = self.0.as_ref()?;
+        let mut hasher = Sha256::new();
+        // The length keeps a scope and a key apart that only together read the same.
+        hasher.update((scope.len() as u64).to_be_bytes());
+        hasher.update(scope);
+        hasher.update(key.as_bytes());
+        Some(hasher.finalize().into())
+    }
+}
+
+/// Tells requests with one key apart: method, path and body.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Fingerprint([u8; 32]);
+
+impl Fingerprint {
+    /// The fingerprint of a request.
+    pub(crate) fn of(method: &str, path: &str, body: &[u8]) -> Fingerprint {
+        let mut hasher = Sha256::new();
+        hasher.update(method.as_bytes());
+        hasher.update([0]);
+        hasher.update(path.as_bytes());
+        hasher.update([0]);
+        hasher.update(body);
+        Fingerprint(hasher.finalize().into())
+    }
+}
+
+fn first_word(digest: &[u8; 32]) -> u64 {
+    let first = digest.first_chunk::<8>().expect("SHA-256 has 32 bytes");
+    u64::from_be_bytes(*first)
+}
+
+/// What a key of the table waits for.
+#[derive(Clone, Copy, Debug)]
+enum Waits {
+    /// The end of its request.
+    Request,
+    /// The commit of what its request decided: the client went away, the decision stands.
+    Commit(Seq),
+}
+
+/// The keys of requests that are running, or whose decision is not committed yet.
+#[derive(Debug)]
+pub(crate) struct InProgress {
+    parts: Box<[Mutex<HashMap<u64, Waits>>]>,
+}
+
+impl InProgress {
+    /// Nothing runs.
+    pub(crate) fn new() -> InProgress {
+        InProgress { parts: (0..PARTS).map(|_| Mutex::default()).collect() }
+    }
+
+    /// Takes `key` until the guard is dropped, and longer if it has [`Running::decided`] something
+    /// that is not committed then. `applied` is the last event that the image has. A request
+    /// without a key takes nothing. The caller asks the image for the key's outcome *after* this.
+    ///
+    /// # Errors
+    ///
+    /// 409 `idempotency-in-progress` while another request has it.
+    pub(crate) fn begin(&self, key: RequestKey, applied: Seq) -> Result<Running<'_>> {
+        if key.is_some() {
+            let mut part = self.part(key.hash).lock();
+            if part.len() >= PART_KEYS_MAX {
+                part.retain(|_, waits| waits.stand(applied));
+            }
+            if part.get(&key.hash).is_some_and(|waits| waits.stand(applied)) {
+                let detail = "a request with this key has not been answered yet";
+                return Err(Problem::new(Code::IdempotencyInProgress, detail));
+            }
+            part.insert(key.hash, Waits::Request);
+        }
+        Ok(Running { table: self, hash: key.hash, decided: None })
+    }
+
+    fn part(&self, hash: u64) -> &Mutex<HashMap<u64, Waits>> {
+        &self.parts[hash as usize % PARTS]
+    }
+}
+
+impl Waits {
+    fn stand(&self, applied: Seq) -> bool {
+        match self {
+            Waits::Request => true,
+            Waits::Commit(seq) => *seq > applied,
+        }
+    }
+}
+
+/// A running request has its key.
+///
+/// A handler's future is dropped when its client goes away, also between the decision and its
+/// commit. The key then stays taken until the image knows the outcome, so that a retry cannot
+/// decide a second time.
+#[must_use]
+#[derive(Debug)]
+pub(crate) struct Running<'a> {
+    table: &'a InProgress,
+    hash: u64,
+    decided: Option<Seq>,
+}
+
+impl Running<'_> {
+    /// The request has decided something; call it before the first `await` after the decision.
+    pub(crate) fn decided(&mut self, seq: Seq) {
+        self.decided = Some(seq);
+    }
+
+    /// The image knows the outcome.
+    pub(crate) fn committed(mut self) {
+        self.decided = None;
+    }
+}
+
+impl Drop for Running<'_> {
+    fn drop(&mut self) {
+        if self.hash == RequestKey::NONE.hash {
+            return;
+        }
+        let mut part = self.table.part(self.hash).lock();
+        match self.decided {
+            Some(seq) => part.insert(self.hash, Waits::Commit(seq)),
+            None => part.remove(&self.hash),
+        };
+    }
+}
+
+/// 422 `idempotency-key-reused`: the key is known with another method, path or body.
+pub(crate) fn reused() -> Problem {
+    let detail = "the key was used with another path or body";
+    Problem::new(Code::IdempotencyKeyReused, detail)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(text: &str) -> ClientKey {
+        ClientKey::of_text(text).expect("a key")
+    }
+
+    #[test]
+    fn keys_are_visible_and_bounded() {
+        assert!(ClientKey::of_text("").is_err());
+        assert!(ClientKey::of_text("a b").is_err());
+        assert!(ClientKey::of_text(&"k".repeat(129)).is_err());
+        assert!(ClientKey::of_text(&"k".repeat(128)).is_ok());
+        assert_eq!(ClientKey::of(&HeaderMap::new()).expect("no key"), ClientKey(None));
+    }
+
+    #[test]
+    fn users_do_not_share_keys() {
+        let fingerprint = Fingerprint::of("POST", "/v1/x", b"{}");
+        let one = key("k").request_key(BuyerId(1), fingerprint);
+        assert_eq!(one, key("k").request_key(BuyerId(1), fingerprint));
+        assert_ne!(one.hash, key("k").request_key(BuyerId(2), fingerprint).hash);
+        assert_ne!(fingerprint, Fingerprint::of("POST", "/v1/x", b"{ }"));
+        assert_ne!(fingerprint, Fingerprint::of("POST", "/v1/y", b"{}"));
+    }
+
+    #[test]
+    fn a_key_is_taken_until_its_request_has_ended() {
+        let table = InProgress::new();
+        let key = key("k").request_key(BuyerId(1), Fingerprint::of("POST", "/v1/x", b""));
+        let running = table.begin(key, Seq(0)).expect("free");
+        let code = table.begin(key, Seq(0)).expect_err("taken").code();
+        assert_eq!(code, Code::IdempotencyInProgress);
+        drop(running);
+        assert!(table.begin(key, Seq(0)).is_ok());
+        let _none = table.begin(RequestKey::NONE, Seq(0)).expect("no key");
+        assert!(table.begin(RequestKey::NONE, Seq(0)).is_ok());
+    }
+
+    #[test]
+    fn a_client_that_goes_away_leaves_the_key_until_the_commit() {
+        let table = InProgress::new();
+        let key = key("k").request_key(BuyerId(1), Fingerprint::of("POST", "/v1/x", b""));
+        let mut running = table.begin(key, Seq(4)).expect("free");
+        running.decided(Seq(6));
+        drop(running);
+        assert!(table.begin(key, Seq(5)).is_err());
+        let mut running = table.begin(key, Seq(6)).expect("committed");
+        running.decided(Seq(9));
+        running.committed();
+        assert!(table.begin(key, Seq(8)).is_ok());
+    }
+}

@@ -1,0 +1,174 @@
+//! Ids, numbers and times as clients see them.
+
+use serde::de::{Deserialize, Deserializer, Error};
+use serde::{Serialize, Serializer};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tmomi_engine::ids::{Epoch, HoldId, HoldSlot, Seq, TimeMs};
+
+/// The last millisecond of the year 9999, after which RFC 3339 has no name for a time.
+const TIME_MS_MAX: u64 = 253_402_300_799_999;
+
+/// A time as RFC 3339 writes it, in UTC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct When(pub(crate) TimeMs);
+
+impl std::fmt::Display for When {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ms = self.0.0.min(TIME_MS_MAX);
+        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+        let time = time.expect("the year has four digits");
+        f.write_str(&time.format(&Rfc3339).expect("the year has four digits"))
+    }
+}
+
+impl std::str::FromStr for When {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<When, &'static str> {
+        let time = OffsetDateTime::parse(text, &Rfc3339);
+        let time = time.map_err(|_| "must be a time like 2030-01-31T19:30:00Z (RFC 3339)")?;
+        let ms = u64::try_from(time.unix_timestamp_nanos() / 1_000_000);
+        let ms = ms.ok().filter(|ms| *ms <= TIME_MS_MAX).ok_or("must be from 1970 to 9999")?;
+        Ok(When(TimeMs(ms)))
+    }
+}
+
+impl Serialize for When {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for When {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<When, D::Error> {
+        let text = std::borrow::Cow::<str>::deserialize(deserializer)?;
+        text.parse().map_err(D::Error::custom)
+    }
+}
+
+impl utoipa::PartialSchema for When {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        use utoipa::openapi::schema::{KnownFormat, ObjectBuilder, SchemaFormat, Type};
+        let format = SchemaFormat::KnownFormat(KnownFormat::DateTime);
+        ObjectBuilder::new().schema_type(Type::String).format(Some(format)).into()
+    }
+}
+
+impl utoipa::ToSchema for When {}
+
+/// Tells a member that is missing from one that is null: for `#[serde(default,
+/// deserialize_with = "nullable")]` on an `Option<Option<T>>`.
+pub(crate) fn nullable<'de, T, D>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
+}
+
+/// An event's number: `"<epoch>-<sequence>"`.
+pub(crate) fn seq_text(epoch: Epoch, seq: Seq) -> String {
+    format!("{epoch}-{seq}")
+}
+
+/// Reads an event's number as [`seq_text`] writes it. The sequence goes on counting across
+/// epochs, so a plain number is understood, too.
+pub(crate) fn parse_seq(text: &str) -> Option<(Option<Epoch>, Seq)> {
+    match text.split_once('-') {
+        Some((epoch, seq)) => {
+            let epoch = u32::try_from(decimal(epoch)?).ok()?;
+            Some((Some(Epoch(epoch)), Seq(decimal(seq)?)))
+        }
+        None => decimal(text).map(|seq| (None, Seq(seq))),
+    }
+}
+
+fn decimal(text: &str) -> Option<u64> {
+    let digits = text.bytes().all(|byte| byte.is_ascii_digit());
+    text.parse().ok().filter(|_| digits)
+}
+
+/// The id of a hold.
+pub(crate) fn hold_text(id: HoldId) -> String {
+    id_text('h', id)
+}
+
+/// The id of an order: the order of a hold has the hold's numbers.
+pub(crate) fn order_text(id: HoldId) -> String {
+    id_text('o', id)
+}
+
+/// The id of the ticket for the `index`th seat (from 0) of an order.
+pub(crate) fn ticket_text(order: HoldId, index: usize) -> String {
+    format!("{}-{index:x}", id_text('t', order))
+}
+
+/// Reads the id of a hold.
+pub(crate) fn parse_hold(text: &str) -> Option<HoldId> {
+    parse_id('h', text)
+}
+
+/// Reads the id of an order.
+pub(crate) fn parse_order(text: &str) -> Option<HoldId> {
+    parse_id('o', text)
+}
+
+/// Reads the id of a ticket: its order, and the place of its seat there.
+pub(crate) fn parse_ticket(text: &str) -> Option<(HoldId, usize)> {
+    let (order, index) = text.rsplit_once('-')?;
+    Some((parse_id('t', order)?, usize::try_from(hex(index)?).ok()?))
+}
+
+fn id_text(kind: char, id: HoldId) -> String {
+    format!("{kind}-{:x}-{:x}", id.seq.0, id.slot.0)
+}
+
+fn parse_id(kind: char, text: &str) -> Option<HoldId> {
+    let (seq, slot) = text.strip_prefix(kind)?.strip_prefix('-')?.split_once('-')?;
+    let slot = u32::try_from(hex(slot)?).ok()?;
+    Some(HoldId { slot: HoldSlot(slot), seq: Seq(hex(seq)?) })
+}
+
+/// A number in the one spelling that we write: lower case, no sign, no leading zero.
+fn hex(text: &str) -> Option<u64> {
+    let number = u64::from_str_radix(text, 16).ok()?;
+    (format!("{number:x}") == text).then_some(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_read_in_any_zone_and_written_in_utc() {
+        let read = |text: &str| text.parse::<When>().map(|when| when.to_string());
+        assert_eq!(read("2030-01-31T19:30:00+09:00").as_deref(), Ok("2030-01-31T10:30:00Z"));
+        assert_eq!(read("2030-01-31T10:30:00.25Z").as_deref(), Ok("2030-01-31T10:30:00.25Z"));
+        for text in ["", "2030-01-31", "2030-13-31T10:30:00Z", "1969-12-31T23:59:59Z", "7"] {
+            assert!(read(text).is_err(), "{text}");
+        }
+        assert_eq!(When(TimeMs(u64::MAX)).to_string(), "9999-12-31T23:59:59.999Z");
+    }
+
+    #[test]
+    fn an_id_has_one_spelling() {
+        let id = HoldId { slot: HoldSlot(26), seq: Seq(1_000) };
+        assert_eq!(parse_hold(&hold_text(id)), Some(id));
+        assert_eq!(parse_order(&order_text(id)), Some(id));
+        assert_eq!(parse_ticket(&ticket_text(id, 11)), Some((id, 11)));
+        for text in ["", "h", "h-3e8", "h-3E8-1a", "h-03e8-1a", "h-+3e8-1a", "o-3e8-1a", "h-3e8--1"]
+        {
+            assert_eq!(parse_hold(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_number_is_read_with_its_epoch_or_without() {
+        assert_eq!(parse_seq(&seq_text(Epoch(3), Seq(9))), Some((Some(Epoch(3)), Seq(9))));
+        assert_eq!(parse_seq("9"), Some((None, Seq(9))));
+        for text in ["", "-", "3-", "-9", "+3-9", "3-9-1", "x"] {
+            assert_eq!(parse_seq(text), None, "{text}");
+        }
+    }
+}
