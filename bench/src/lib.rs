@@ -1,0 +1,36 @@
+//! What the benches share: houses to sell, and what to compare with.
+//!
+//! One file a question in `benches/`; every figure has its baseline in the same run, because a
+//! figure of another machine or another hour says nothing.
+//!
+//! * `decisions`: what one hold, release, refusal, join and look at the line cost one thread
+//! * `threads`: how many holds and releases several threads make in a second
+
+pub mod baseline;
+pub mod sale;
+
+/// Seats of the large house: what the largest stadiums have, a hundred times.
+pub const SEATS: u32 = 10_000_000;
+
+/// A small generator of random numbers (xorshift64*, Vigna 2016), so that choosing a seat costs
+/// next to nothing.
+#[derive(Clone, Debug)]
+pub struct Rng(u64);
+
+impl Rng {
+    /// The numbers of `seed`, which must not be 0.
+    pub fn new(seed: u64) -> Rng {
+        assert_ne!(seed, 0, "0 gives nothing but 0");
+        Rng(seed)
+    }
+
+    /// A number from 0 to `end - 1`. `end` must not be 0.
+    pub fn below(&mut self, end: u32) -> u32 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let high = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32;
+        // Lemire's multiplication instead of a division (2019), without its rejection.
+        ((high * u64::from(end)) >> 32) as u32
+    }
+}

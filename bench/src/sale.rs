@@ -1,0 +1,102 @@
+//! The two engines with a large house open and its buyers known.
+
+use std::sync::Arc;
+
+use tmomi_engine::event::{Batch, LineSettings};
+use tmomi_engine::ids::{BlockIndex, BuyerId, EntryId, Part, ShowtimeId, TierIndex, TimeMs};
+use tmomi_engine::layout::{Layout, LayoutSpec, SectionSpec};
+use tmomi_engine::naive::Naive;
+use tmomi_engine::{Engine, EngineConfig, Handle, HoldRequest, House, Keeper, LIMIT_MAX};
+use tmomi_engine::{HOLD_TTL_MS_MAX, OpenShowtime};
+
+/// The showtime that is sold.
+pub const SHOW: ShowtimeId = ShowtimeId(1);
+/// When everything happens: benches have no clock either.
+pub const NOW: TimeMs = TimeMs(1_767_225_600_000);
+/// Buyers with an entry, more than fit a cache of the first level.
+pub const BUYERS: u32 = 100_000;
+/// Events drained at a time.
+const DRAIN_MAX: usize = 1 << 17;
+
+/// A house of about `seats` seats in rows of 64, all in one section.
+pub fn layout(seats: u32) -> Arc<Layout> {
+    let (tier, first_distance) = (TierIndex(0), 0);
+    let rows = seats.div_ceil(64);
+    let section = SectionSpec::Uniform { rows, seats_per_row: 64, tier, first_distance };
+    let spec = LayoutSpec { sections: vec![section] };
+    Arc::new(Layout::build(spec).expect("it has seats and is not too large"))
+}
+
+/// Seat `n` of [`layout`], counted through all rows.
+pub fn seat(n: u32) -> Part {
+    Part { block: BlockIndex(n / 64), mask: 1 << (n % 64) }
+}
+
+/// A hold for the `n`th buyer.
+pub fn request(n: u32) -> HoldRequest {
+    HoldRequest { entry: EntryId(n % BUYERS), ttl_ms: None, admitted_by_caller: false }
+}
+
+fn show(layout: Arc<Layout>) -> OpenShowtime {
+    OpenShowtime {
+        showtime: SHOW,
+        layout,
+        blob: Box::default(),
+        limit: LIMIT_MAX,
+        hold_ttl_ms: HOLD_TTL_MS_MAX,
+        line: LineSettings::default(),
+        opens_at: TimeMs(0),
+        closes_at: TimeMs(u64::MAX),
+    }
+}
+
+/// The fast engine.
+pub struct FastSale {
+    /// For further handles.
+    pub engine: Engine,
+    /// The house.
+    pub house: Arc<House>,
+    /// The handle of the bench's thread.
+    pub handle: Handle,
+    keeper: Keeper,
+    out: Batch,
+}
+
+impl FastSale {
+    /// About `seats` seats, [`BUYERS`] buyers with the entries 0 and up.
+    pub fn open(seats: u32) -> FastSale {
+        let (engine, keeper) = Engine::new(EngineConfig::default());
+        let mut handle = engine.handle().expect("the first");
+        let (house, _) = handle.open(NOW, show(layout(seats))).expect("nothing is open");
+        let mut sale = FastSale { engine, house, handle, keeper, out: Batch::default() };
+        for buyer in 0..BUYERS {
+            let entry = sale.handle.enter(&sale.house, BuyerId(buyer.into()), NOW);
+            assert_eq!(entry, Ok(EntryId(buyer)));
+            if buyer % 10_000 == 0 {
+                sale.drain();
+            }
+        }
+        sale.drain();
+        sale
+    }
+
+    /// Makes room in the ring.
+    pub fn drain(&mut self) {
+        self.out.clear();
+        while self.keeper.drain(&mut self.out, DRAIN_MAX) > 0 {
+            self.out.clear();
+        }
+    }
+}
+
+/// The naive engine, open in the same way.
+pub fn naive_sale(seats: u32) -> Naive {
+    let mut naive = Naive::default();
+    naive.open(NOW, show(layout(seats))).expect("nothing is open");
+    for buyer in 0..BUYERS {
+        let entry = naive.enter(SHOW, BuyerId(buyer.into()), NOW);
+        assert_eq!(entry, EntryId(buyer));
+    }
+    naive.drain(&mut Batch::default());
+    naive
+}
