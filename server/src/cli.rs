@@ -56,7 +56,7 @@ pub struct Cli {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT
     Serve,
-    /// Look at a journal; no server may run on it
+    /// Look at a journal; a server may run on it
     #[command(subcommand)]
     Journal(JournalCommand),
     /// Look at snapshots
