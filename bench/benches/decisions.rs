@@ -23,7 +23,7 @@ use tmomi_engine::naive::Naive;
 use tmomi_engine::{Context, Reject};
 
 /// Decisions between two pauses; with the releases, fewer than the ring has slots.
-const ROUND: u64 = 20_000;
+const ROUND: u64 = 50_000;
 
 /// Times `timed` in rounds of at most [`ROUND`], with `pause` between them.
 fn rounds<S>(
@@ -108,7 +108,9 @@ impl Sale for BareWhole {
         holds.for_each(|(hold, (seat, buyer))| self.0.release(seat, buyer, hold as u32));
     }
 
-    fn pause(&mut self) {}
+    fn pause(&mut self) {
+        self.0.drain();
+    }
 }
 
 struct Map(MutexMap, Vec<u32>);

@@ -60,6 +60,14 @@ pub struct BareDecisions {
     number: AtomicU64,
     records: Box<[Line]>,
     ring: Box<[Line]>,
+    read: Mutex<Reader>,
+}
+
+/// Where the ring has been read to, and what came out.
+#[derive(Default)]
+struct Reader {
+    upto: u64,
+    events: Vec<[u64; 8]>,
 }
 
 /// Slots of the ring, as many as the engine has by default.
@@ -74,6 +82,7 @@ impl BareDecisions {
             number: AtomicU64::new(0),
             records: (0..holds).map(|_| Line::new()).collect(),
             ring: (0..RING_SLOTS).map(|_| Line::new()).collect(),
+            read: Mutex::default(),
         }
     }
 
@@ -102,6 +111,21 @@ impl BareDecisions {
         self.masks.give_back(seat);
         self.buyers[buyer as usize].fetch_sub(1 << 24, Ordering::Release);
         state.store(0, Ordering::Release);
+    }
+
+    /// Copies what was published out of the ring: whoever decides shares the caches with whoever
+    /// reads, here as in the engine.
+    pub fn drain(&self) {
+        let mut read = self.read.lock().expect("nobody panics with it");
+        let Reader { upto, events } = &mut *read;
+        events.clear();
+        let end = self.number.load(Ordering::Acquire);
+        for number in *upto + 1..=end {
+            let line = &self.ring[number as usize % RING_SLOTS];
+            assert_eq!(line.0[0].load(Ordering::Acquire), number, "it was published");
+            events.push(std::array::from_fn(|n| line.0[n].load(Ordering::Relaxed)));
+        }
+        *upto = end;
     }
 
     fn publish(&self) {

@@ -5,8 +5,12 @@
 //!
 //! * `decisions`: what one hold, release, refusal, join and look at the line cost one thread
 //! * `threads`: how many holds and releases several threads make in a second
+//! * `line`: what a position in line costs, by the length of the line
+//! * `journal`: what a commit costs by the size of its batch
+//! * `recovery`: how soon a house of ten million seats is back
 
 pub mod baseline;
+pub mod rounds;
 pub mod sale;
 
 /// Seats of the large house: what the largest stadiums have, a hundred times.

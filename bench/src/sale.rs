@@ -8,13 +8,15 @@ use tmomi_engine::layout::{Layout, LayoutSpec, SectionSpec};
 use tmomi_engine::naive::Naive;
 use tmomi_engine::{Engine, EngineConfig, Handle, HoldRequest, House, Keeper, LIMIT_MAX};
 use tmomi_engine::{HOLD_TTL_MS_MAX, OpenShowtime};
+use tmomi_persist::clock::Clock;
+use tmomi_persist::layout_codec;
 
 /// The showtime that is sold.
 pub const SHOW: ShowtimeId = ShowtimeId(1);
 /// When everything happens: benches have no clock either.
 pub const NOW: TimeMs = TimeMs(1_767_225_600_000);
-/// Buyers with an entry, more than fit a cache of the first level.
-pub const BUYERS: u32 = 100_000;
+/// Buyers with an entry.
+pub const BUYERS: u32 = 1_000_000;
 /// Events drained at a time.
 const DRAIN_MAX: usize = 1 << 17;
 
@@ -37,11 +39,12 @@ pub fn request(n: u32) -> HoldRequest {
     HoldRequest { entry: EntryId(n % BUYERS), ttl_ms: None, admitted_by_caller: false }
 }
 
-fn show(layout: Arc<Layout>) -> OpenShowtime {
+/// What puts `layout` on sale, without a limit that a bench would meet.
+pub fn show(layout: Arc<Layout>) -> OpenShowtime {
     OpenShowtime {
         showtime: SHOW,
+        blob: layout_codec::encode(layout.spec()).into(),
         layout,
-        blob: Box::default(),
         limit: LIMIT_MAX,
         hold_ttl_ms: HOLD_TTL_MS_MAX,
         line: LineSettings::default(),
@@ -99,4 +102,17 @@ pub fn naive_sale(seats: u32) -> Naive {
     }
     naive.drain(&mut Batch::default());
     naive
+}
+
+/// A clock that always shows [`NOW`], so that nothing expires.
+pub struct StoppedClock;
+
+impl Clock for StoppedClock {
+    fn now(&self) -> TimeMs {
+        NOW
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        0
+    }
 }

@@ -44,7 +44,7 @@ struct Candidate {
     general: bool,
 }
 
-/// Takes the best seats that the request allows into an empty `parts`.
+/// Takes the best seats that the request allows, into `parts` instead of what is there.
 pub(crate) fn take_best(
     house: &House,
     request: BestRequest,

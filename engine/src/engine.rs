@@ -186,6 +186,7 @@ impl Shared {
         assert!(filled, "the slab has room for the holds it had before");
         let slot = hold.id.slot;
         self.slab.make_at(slot, &mut further, hold.id.seq, facts, hold.deadline, &hold.parts);
+        self.slab.spill_all(&mut further);
         if hold.confirmed {
             self.slab.restore_confirmed(slot);
         }

@@ -68,8 +68,8 @@ pub struct HoldRequest {
     pub admitted_by_caller: bool,
 }
 
-/// A hold that was made.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A hold that was made; [`Handle::parts`] has its seats.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Held {
     /// Its id.
     pub id: HoldId,
@@ -77,8 +77,6 @@ pub struct Held {
     pub deadline: TimeMs,
     /// The last event of the decision.
     pub seq: Seq,
-    /// Its seats.
-    pub parts: Vec<Part>,
 }
 
 /// A hold whose deadline was moved.
@@ -119,6 +117,7 @@ pub struct Handle {
     shared: Arc<Shared>,
     /// Free slab slots that only this handle uses.
     slots: Vec<HoldSlot>,
+    /// See [`parts`](Self::parts); kept so that a decision allocates nothing.
     parts: Vec<Part>,
     /// A handle may move to another thread, but makes one decision at a time.
     not_sync: PhantomData<std::cell::Cell<()>>,
@@ -127,6 +126,12 @@ pub struct Handle {
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Handle {
         Handle { shared, slots: Vec::new(), parts: Vec::new(), not_sync: PhantomData }
+    }
+
+    /// The seats that the last call decided about, in ascending order of their blocks; of no
+    /// meaning after a refusal.
+    pub fn parts(&self) -> &[Part] {
+        &self.parts
     }
 
     /// Holds exactly the seats of `parts`, whose blocks ascend, all or none of them.
@@ -150,7 +155,9 @@ impl Handle {
             turn.end();
             return Err(reject);
         }
-        Ok(self.finish_hold(house, request, turn, parts.to_vec(), ttl_ms, context))
+        self.parts.clear();
+        self.parts.extend_from_slice(parts);
+        Ok(self.finish_hold(house, request, turn, ttl_ms, context))
     }
 
     /// Holds the best seats that the request allows.
@@ -170,12 +177,11 @@ impl Handle {
         }
         let parts_max = best.count as usize;
         let (turn, ttl_ms) = self.begin_hold(house, request, best.count, parts_max, context)?;
-        let mut parts = Vec::new();
-        if let Err(reject) = take_best(house, best, &mut parts) {
+        if let Err(reject) = take_best(house, best, &mut self.parts) {
             turn.end();
             return Err(reject);
         }
-        Ok(self.finish_hold(house, request, turn, parts, ttl_ms, context))
+        Ok(self.finish_hold(house, request, turn, ttl_ms, context))
     }
 
     /// Everything that can refuse a hold but its seats.
@@ -214,27 +220,27 @@ impl Handle {
         Ok((turn, ttl_ms))
     }
 
-    /// The seats are taken: number, record, event; then the next turn.
+    /// The seats of `self.parts` are taken: number, record, event; then the next turn.
     fn finish_hold(
         &mut self,
         house: &House,
         request: HoldRequest,
         turn: Turn<'_>,
-        parts: Vec<Part>,
         ttl_ms: u32,
         context: Context,
     ) -> Held {
+        let Handle { shared, slots, parts, .. } = self;
         let entry = request.entry;
         let now = context.now;
-        let decision = Decision::claim_for(&self.shared.ring, now, house.showtime(), &parts);
+        let decision = Decision::claim_for(&shared.ring, now, house.showtime(), parts);
         let deadline = now.plus_ms(ttl_ms.into());
         let facts = Facts { entry, house: house.index, created_at: now };
         let seq = decision.first_seq();
-        let slot = self.shared.slab.make(&mut self.slots, seq, facts, deadline, &parts);
+        let slot = shared.slab.make(slots, seq, facts, deadline, parts);
         let body = Body::Held { slot, entry, ttl_ms, first: parts[0], key: context.key };
-        let last = decision.publish_parts(body, &parts, None);
+        let last = decision.publish_parts(body, parts, None);
         turn.end_with_hold(parts.iter().map(|part| part.mask.count_ones()).sum());
-        Held { id: HoldId { slot, seq }, deadline, seq: last, parts }
+        Held { id: HoldId { slot, seq }, deadline, seq: last }
     }
 
     /// Moves a hold's deadline to `ttl_ms` from now, but not beyond [`HOLD_TTL_MS_MAX`] from its
@@ -278,10 +284,10 @@ impl Handle {
     ) -> Result<Seq, Reject> {
         let seen = self.own_active(id, Some(context.now))?;
         let facts = self.read_owned(id);
-        let house = Arc::clone(self.shared.house(facts.house));
+        let house = self.shared.house(facts.house);
         let (entry, first, key) = (facts.entry, self.parts[0], context.key);
         let body = Body::Confirmed { hold: id, entry, first, key };
-        let seq = self.publish_seats(&house, body, blob, context.now);
+        let seq = self.publish_seats(house, body, blob, context.now);
         self.parts.iter().for_each(|part| house.map.set_sold(*part, true));
         self.shared.slab.settle(id.slot, seen, seen.deadline(), State::Confirmed);
         house.line.give_back(facts.entry, 0, true);
@@ -364,7 +370,7 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// `NotBlocked`, `UnknownSeat`, `TooMany`, `RingFull`.
+    /// `NotBlocked`, `Contended`, `UnknownSeat`, `TooMany`, `RingFull`.
     pub fn unblock(
         &mut self,
         house: &House,
@@ -374,13 +380,17 @@ impl Handle {
     ) -> Result<Seq, Reject> {
         house.check(parts)?;
         self.check_room()?;
-        for (taken, part) in parts.iter().enumerate() {
-            if !house.map.take_blocked(*part) {
-                parts[..taken].iter().for_each(|part| house.map.set_blocked(*part, true));
-                let conflict = house.map.conflict(part.block, part.mask);
-                return Err(Reject::NotBlocked(Conflict { blocked: 0, ..conflict }));
-            }
+        // One at a time: only an unblocking makes bits of `blocked` go, so what it looked at stays.
+        if !house.terms.begin_change() {
+            return Err(Reject::Contended);
         }
+        if let Some(part) = parts.iter().find(|part| !house.map.is_blocked(**part)) {
+            house.terms.end_change();
+            let conflict = house.map.conflict(part.block, part.mask);
+            return Err(Reject::NotBlocked(Conflict { blocked: 0, ..conflict }));
+        }
+        parts.iter().for_each(|part| house.map.set_blocked(*part, false));
+        house.terms.end_change();
         let body = Body::Unblocked { first: parts[0], key: context.key };
         self.parts.clear();
         self.parts.extend_from_slice(parts);
@@ -426,9 +436,9 @@ impl Handle {
         make: impl FnOnce(EntryId, Part) -> Body,
     ) -> Seq {
         let facts = self.read_owned(id);
-        let house = Arc::clone(self.shared.house(facts.house));
+        let house = self.shared.house(facts.house);
         let body = make(facts.entry, self.parts[0]);
-        let seq = self.publish_seats(&house, body, None, now);
+        let seq = self.publish_seats(house, body, None, now);
         let mut seats = 0;
         for part in &self.parts {
             if !active {
@@ -461,7 +471,7 @@ impl Handle {
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.slab.spill(&mut self.slots, true);
+        self.shared.slab.spill_all(&mut self.slots);
         self.shared.drop_handle();
     }
 }

@@ -4,11 +4,13 @@
 //! word 0   state word, below
 //! word 1   sequence number of the hold's event: its identity
 //! word 2   entry (32) | house (32)
-//! word 3   link: slot + 1 of the record with further parts, or of the next spare (32)
+//! word 3   link: slot + 1 of the record with further parts, or of the next batch of spares (32)
 //!          | parts in all (16) | unused (16)
 //! word 4   block of part 0 (32) | block of part 1 (32)
 //! word 5-6 masks of parts 0 and 1
 //! word 7   when it was made, ms
+//!
+//! The first spare of a batch names the others, slot + 1 each, in its words 4 to 7.
 //!
 //! state word
 //! 63                     22 21          2 1   0
@@ -46,11 +48,17 @@ const STATE_BITS: u32 = 2;
 const DEADLINE_SHIFT: u32 = STATE_BITS + GENERATION_BITS;
 /// The latest deadline the word can say: the year 2109.
 const DEADLINE_MAX: u64 = (1 << (64 - DEADLINE_SHIFT)) - 1;
-/// Slots are 32 bits and a link of 0 is "none".
-const SLOTS_MAX: u32 = u32::MAX - 1;
-/// Spare slots that a handle keeps to itself at most, and how many it gives away when it has more.
-const CACHE_MAX: usize = 256;
-const CACHE_KEEP: usize = 128;
+/// Half of what 32 bits can say, so that counting beyond it never wraps.
+const SLOTS_MAX: u32 = 1 << 31;
+/// Spare slots that a handle keeps to itself at most, and what it keeps when it had more.
+const CACHE_MAX: usize = 64;
+const CACHE_KEEP: usize = 32;
+/// Words of a record in which a spare names others, two each.
+const NAME_WORDS: std::ops::Range<usize> = 4..if cfg!(loom) { 5 } else { 8 };
+/// Spare slots that change hands at a time, so that few decisions touch what all share.
+pub(crate) const BATCH: usize = 1 + 2 * (NAME_WORDS.end - NAME_WORDS.start);
+
+const _: () = assert!(CACHE_KEEP + BATCH <= CACHE_MAX);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -124,8 +132,8 @@ pub(crate) struct Slab {
     records: Table<8>,
     /// Slots given out so far; the next one never used.
     fresh: AtomicU32,
-    /// Spare slots as a stack: tag (32) | slot + 1 (32). The tag changes with every change, so a
-    /// pop that was overtaken does not succeed (Treiber 1986, with a counted pointer).
+    /// Batches of spare slots as a stack: tag (32) | slot + 1 (32). The tag changes with every
+    /// change, so a pop that was overtaken does not succeed (Treiber 1986, with a counted pointer).
     spare: AtomicU64,
 }
 
@@ -139,9 +147,8 @@ impl Slab {
         let slab = Slab::new();
         let fresh = used.last().map_or(0, |last| last.0 + 1);
         slab.fresh.store(fresh, Ordering::Relaxed);
-        for slot in (0..fresh).rev().map(HoldSlot).filter(|slot| !used.contains(slot)) {
-            slab.push_spare(slot);
-        }
+        let spare = (0..fresh).rev().map(HoldSlot).filter(|slot| !used.contains(slot));
+        slab.spill(&mut spare.collect(), 0);
         slab
     }
 
@@ -153,29 +160,34 @@ impl Slab {
     /// Fills `cache` to at least `count` free slots; `false` if there are no more.
     pub(crate) fn fill(&self, cache: &mut Vec<HoldSlot>, count: usize) -> bool {
         while cache.len() < count {
-            let Some(slot) = self.pop_spare().or_else(|| self.next_fresh()) else {
+            if !self.pop_spares(cache) && !self.take_fresh(cache) {
                 return false;
-            };
-            cache.push(slot);
+            }
         }
         true
     }
 
-    fn next_fresh(&self) -> Option<HoldSlot> {
-        let fresh = self.fresh.fetch_add(1, Ordering::Relaxed);
-        if fresh >= SLOTS_MAX {
-            self.fresh.fetch_sub(1, Ordering::Relaxed);
-            return None;
+    fn take_fresh(&self, cache: &mut Vec<HoldSlot>) -> bool {
+        let first = self.fresh.fetch_add(BATCH as u32, Ordering::Relaxed);
+        if first >= SLOTS_MAX {
+            self.fresh.fetch_sub(BATCH as u32, Ordering::Relaxed);
+            return false;
         }
-        Some(HoldSlot(fresh))
+        // The lowest is used first.
+        cache.extend((first..first + BATCH as u32).rev().map(HoldSlot));
+        true
     }
 
-    /// Returns what a handle has too many of, or all of it when it goes.
-    pub(crate) fn spill(&self, cache: &mut Vec<HoldSlot>, all: bool) {
-        if all || cache.len() > CACHE_MAX {
-            let keep = if all { 0 } else { CACHE_KEEP };
-            cache.drain(keep..).for_each(|slot| self.push_spare(slot));
-        }
+    /// Returns what a handle that is going has.
+    pub(crate) fn spill_all(&self, cache: &mut Vec<HoldSlot>) {
+        self.spill(cache, 0);
+    }
+
+    /// Returns all but `keep` slots, first those that were not used for the longest time.
+    fn spill(&self, cache: &mut Vec<HoldSlot>, keep: usize) {
+        let more = cache.len().saturating_sub(keep);
+        cache[..more].chunks(BATCH).for_each(|batch| self.push_spares(batch));
+        cache.drain(..more);
     }
 
     /// Writes a hold into slots from `cache`, which has enough of them, and makes it active.
@@ -290,7 +302,9 @@ impl Slab {
             link = self.records.row(next.0)[3].load(Ordering::Relaxed) >> 32;
             cache.push(next);
         }
-        self.spill(cache, false);
+        if cache.len() > CACHE_MAX {
+            self.spill(cache, CACHE_KEEP);
+        }
     }
 
     /// Whose an owned hold is.
@@ -322,13 +336,20 @@ impl Slab {
         }
     }
 
-    fn push_spare(&self, slot: HoldSlot) {
-        let link = &self.records.row(slot.0)[3];
+    /// Puts at most [`BATCH`] slots on the stack, at least one.
+    fn push_spares(&self, batch: &[HoldSlot]) {
+        let (first, named) = batch.split_first().expect("there is one at least");
+        let record = self.records.row(first.0);
+        for (n, word) in record[NAME_WORDS].iter().enumerate() {
+            let name = |n| named.get(n).map_or(0, |slot: &HoldSlot| u64::from(slot.0) + 1);
+            word.store(name(2 * n) << 32 | name(2 * n + 1), Ordering::Relaxed);
+        }
         let mut top = self.spare.load(Ordering::Relaxed);
         loop {
-            link.store(top << 32, Ordering::Relaxed);
-            let new = next_tag(top) | u64::from(slot.0 + 1);
-            // Release pairs with the Acquire in `pop_spare`: the link is there for who pops.
+            record[3].store(top << 32, Ordering::Relaxed);
+            let new = next_tag(top) | u64::from(first.0 + 1);
+            // Release pairs with the Acquire in `pop_spares`: link and names are there for who
+            // pops. Acquire, so that this holds for the batches below too.
             let swap =
                 self.spare.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed);
             match swap {
@@ -338,19 +359,31 @@ impl Slab {
         }
     }
 
-    fn pop_spare(&self) -> Option<HoldSlot> {
+    /// Takes a batch off the stack into `cache`; `false` if there is none.
+    fn pop_spares(&self, cache: &mut Vec<HoldSlot>) -> bool {
         let mut top = self.spare.load(Ordering::Acquire);
-        loop {
-            let slot = HoldSlot((top as u32).checked_sub(1)?);
-            let below = self.records.row(slot.0)[3].load(Ordering::Relaxed) >> 32;
+        let record = loop {
+            let Some(first) = (top as u32).checked_sub(1) else { return false };
+            let record = self.records.row(first);
+            // Who overtakes may write a hold there meanwhile; then the tag is another.
+            let below = record[3].load(Ordering::Relaxed) >> 32;
             let new = next_tag(top) | below;
             let swap =
                 self.spare.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Acquire);
             match swap {
-                Ok(_) => return Some(slot),
+                Ok(_) => {
+                    cache.push(HoldSlot(first));
+                    break record;
+                }
                 Err(now) => top = now,
             }
+        };
+        for word in &record[NAME_WORDS] {
+            let names = word.load(Ordering::Relaxed);
+            let both = [(names >> 32) as u32, names as u32];
+            cache.extend(both.into_iter().filter_map(|name| name.checked_sub(1)).map(HoldSlot));
         }
+        true
     }
 }
 

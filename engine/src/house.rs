@@ -10,7 +10,7 @@ use crate::reject::{Reject, SeatState};
 use crate::ring::PARTS_MAX;
 use crate::seat_map::SeatMap;
 use crate::state::ShowtimeState;
-use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, Patience};
 
 /// One showtime of a shard. Decisions about it are made through a
 /// [`Handle`](crate::Handle).
@@ -81,10 +81,17 @@ impl Terms {
         (opens_at..closes_at).contains(&now.0)
     }
 
-    /// The right to change logged terms, so that the order of their events is the order of their
-    /// values. `false`: somebody else is at it.
+    /// The right to change what the organiser decides, so that the order of the events is the
+    /// order of the changes. `false`: others are at it all the time.
     pub(crate) fn begin_change(&self) -> bool {
-        !self.changing.swap(true, Ordering::Acquire)
+        let mut patience = Patience::new();
+        // Acquire pairs with the Release in `end_change`.
+        while self.changing.swap(true, Ordering::Acquire) {
+            if !patience.wait() {
+                return false;
+            }
+        }
+        true
     }
 
     pub(crate) fn end_change(&self) {

@@ -8,7 +8,7 @@ use loom::sync::Arc;
 use loom::thread;
 
 use crate::event::{Batch, Body, Event, EventWords};
-use crate::hold::{Facts, Found, Slab, State};
+use crate::hold::{BATCH, Facts, Found, Slab, State};
 use crate::ids::{
     BlockIndex, BuyerId, EntryId, Epoch, HoldId, LineNumber, Part, Seq, ShowtimeId, TimeMs,
 };
@@ -155,7 +155,7 @@ fn of_confirm_and_expiry_and_release_one_wins() {
     });
 }
 
-/// Planted: `pop_spare` without the tag.
+/// Planted: `pop_spares` without the tag.
 #[test]
 fn a_spare_slot_is_given_to_one() {
     let mut model = loom::model::Builder::new();
@@ -163,21 +163,21 @@ fn a_spare_slot_is_given_to_one() {
     model.check(|| {
         let slab = Slab::new();
         let mut cache = Vec::new();
-        assert!(slab.fill(&mut cache, 2));
-        slab.spill(&mut cache, true);
+        assert!(slab.fill(&mut cache, 2 * BATCH));
+        slab.spill_all(&mut cache);
         let slab = Arc::new(slab);
         let other = Arc::clone(&slab);
         let other = spawn(move || {
             let mut cache = Vec::new();
-            assert!(other.fill(&mut cache, 2));
-            let kept = cache.pop();
-            other.spill(&mut cache, true);
+            assert!(other.fill(&mut cache, BATCH + 1));
+            let kept = cache.split_off(BATCH);
+            other.spill_all(&mut cache);
             kept
         });
         let mut cache = Vec::new();
-        assert!(slab.fill(&mut cache, 2));
-        let kept = other.join().unwrap().expect("it had two");
-        assert!(!cache.contains(&kept));
+        assert!(slab.fill(&mut cache, BATCH + 1));
+        let kept = other.join().unwrap();
+        assert!(cache.iter().all(|slot| !kept.contains(slot)));
     });
 }
 

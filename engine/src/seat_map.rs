@@ -290,18 +290,9 @@ impl SeatMap {
         set(&self.blocked[part.block.0 as usize], part.mask, blocked);
     }
 
-    /// Claims blocked seats for unblocking: of two who try, one gets them.
-    pub(crate) fn take_blocked(&self, part: Part) -> bool {
-        let word = &self.blocked[part.block.0 as usize];
-        let mut seen = word.load(Ordering::Relaxed);
-        while seen & part.mask == part.mask {
-            let left = seen & !part.mask;
-            match word.compare_exchange_weak(seen, left, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => return true,
-                Err(now) => seen = now,
-            }
-        }
-        false
+    /// Whether all seats of the part are off sale.
+    pub(crate) fn is_blocked(&self, part: Part) -> bool {
+        part.mask & !self.blocked[part.block.0 as usize].load(Ordering::Acquire) == 0
     }
 
     /// Free seats of `blocks`, each counted at some instant of the call.

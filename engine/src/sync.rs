@@ -5,18 +5,25 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
-/// Looks at a word again before giving up on it: spins, then yields, then says it was enough.
+/// Looks at a word again before giving up on it: spins, then yields, then sleeps, then says it was
+/// enough.
 ///
 /// The bound is in looks, not in time: the engine has no clock. A thread that owns a word for a
-/// few instructions may lose its core, so most looks yield.
+/// few instructions may lose its core to whoever is looking, so most looks leave theirs.
 pub(crate) struct Patience {
     #[cfg(not(loom))]
     backoff: crossbeam::utils::Backoff,
     looks: u32,
 }
 
-/// Looks before a caller answers `contended`.
-const LOOKS_MAX: u32 = if cfg!(loom) { 3 } else { 4_096 };
+/// Looks before a caller answers `contended`: some 20 ms, more than a scheduler's slice.
+const LOOKS_MAX: u32 = if cfg!(loom) { 3 } else { 256 };
+/// Looks before one sleeps.
+#[cfg(not(loom))]
+const AWAKE_LOOKS_MAX: u32 = 32;
+/// Sleeps are this long at least; the system makes 60 to 100 us of it.
+#[cfg(not(loom))]
+const SLEEP: std::time::Duration = std::time::Duration::from_micros(20);
 
 impl Patience {
     pub(crate) fn new() -> Patience {
@@ -31,7 +38,11 @@ impl Patience {
     pub(crate) fn wait(&mut self) -> bool {
         self.looks += 1;
         #[cfg(not(loom))]
-        self.backoff.snooze();
+        if self.looks < AWAKE_LOOKS_MAX {
+            self.backoff.snooze();
+        } else {
+            std::thread::sleep(SLEEP);
+        }
         #[cfg(loom)]
         loom::thread::yield_now();
         self.looks < LOOKS_MAX

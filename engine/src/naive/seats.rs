@@ -76,6 +76,11 @@ impl Naive {
         self.choose_best(showtime, request, best, now).err().unwrap_or_default()
     }
 
+    /// The seats of an active hold or an order.
+    pub fn parts(&self, id: HoldId) -> Option<&[Part]> {
+        self.holds.get(&id).map(|hold| hold.parts.as_slice())
+    }
+
     /// Gives an active hold a new deadline.
     ///
     /// # Errors
@@ -213,16 +218,9 @@ impl Naive {
         let id = HoldId { slot, seq: self.claimed.next() };
         let first = |first| Body::Held { slot, entry, ttl_ms, first, key: ctx.key };
         let seq = self.emit_seats(ctx.now, showtime, &parts, first, None);
-        let hold = Hold {
-            showtime,
-            entry,
-            created_at: ctx.now,
-            deadline,
-            confirmed: false,
-            parts: parts.clone(),
-        };
+        let hold = Hold { showtime, entry, created_at: ctx.now, deadline, confirmed: false, parts };
         self.holds.insert(id, hold);
-        Held { id, deadline, seq, parts }
+        Held { id, deadline, seq }
     }
 
     pub(super) fn restore_hold(&mut self, state: &HoldState) {

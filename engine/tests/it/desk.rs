@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use tmomi_engine::event::{Batch, LineSettings};
-use tmomi_engine::ids::{BuyerId, EntryId, HoldId, HoldSlot, LineNumber, RequestKey, Seq};
+use tmomi_engine::ids::{BuyerId, EntryId, HoldId, HoldSlot, LineNumber, Part, RequestKey, Seq};
 use tmomi_engine::ids::{ShowtimeId, TimeMs};
 use tmomi_engine::layout::Layout;
 use tmomi_engine::naive::Naive;
 use tmomi_engine::state::ShardState;
-use tmomi_engine::{Context, Engine, EngineConfig, Handle, HoldRequest, House, Keeper};
+use tmomi_engine::{Context, Engine, EngineConfig, Handle, Held, HoldRequest, House, Keeper};
 use tmomi_engine::{OpenShowtime, Reject};
 
 use crate::op::{Answer, Op};
@@ -42,13 +42,6 @@ impl From<Answer> for Made {
 impl From<Seq> for Made {
     fn from(seq: Seq) -> Made {
         Answer::Seq(seq).into()
-    }
-}
-
-impl From<tmomi_engine::Held> for Made {
-    fn from(held: tmomi_engine::Held) -> Made {
-        let (hold, deadline, seq) = (held.id.seq, held.deadline, held.seq);
-        Made(Answer::Held { hold, deadline, seq, parts: held.parts }, Some(held.id))
     }
 }
 
@@ -90,6 +83,11 @@ pub(crate) fn request(entry: EntryId, ttl_ms: Option<u32>, let_in: bool) -> Hold
     HoldRequest { entry, ttl_ms, admitted_by_caller: let_in }
 }
 
+fn held_of(held: Held, parts: &[Part]) -> Made {
+    let (hold, deadline, seq) = (held.id.seq, held.deadline, held.seq);
+    Made(Answer::Held { hold, deadline, seq, parts: parts.to_vec() }, Some(held.id))
+}
+
 fn reason() -> Option<Box<[u8]>> {
     Some(Box::from(*b"because"))
 }
@@ -122,11 +120,14 @@ impl Desk for Naive {
             }
             Op::Hold { buyer, parts, ttl_ms, let_in } => {
                 let entry = self.enter(SHOW, *buyer, now);
-                self.hold(SHOW, request(entry, *ttl_ms, *let_in), parts, context)?.into()
+                let held = self.hold(SHOW, request(entry, *ttl_ms, *let_in), parts, context)?;
+                held_of(held, self.parts(held.id).expect("it was just made"))
             }
             Op::Best { buyer, best, ttl_ms, let_in } => {
                 let entry = self.enter(SHOW, *buyer, now);
-                self.hold_best(SHOW, request(entry, *ttl_ms, *let_in), *best, context)?.into()
+                let held =
+                    self.hold_best(SHOW, request(entry, *ttl_ms, *let_in), *best, context)?;
+                held_of(held, self.parts(held.id).expect("it was just made"))
             }
             Op::Extend { nth, ttl_ms } => self.extend(hold(*nth), *ttl_ms, context)?.into(),
             Op::Confirm { nth } => self.confirm(hold(*nth), reason(), context)?.into(),
@@ -216,11 +217,13 @@ impl Desk for Fast {
             }
             Op::Hold { buyer, parts, ttl_ms, let_in } => {
                 let request = request(self.entry(*buyer, now)?, *ttl_ms, *let_in);
-                self.handle.hold(&house, request, parts, context)?.into()
+                let held = self.handle.hold(&house, request, parts, context)?;
+                held_of(held, self.handle.parts())
             }
             Op::Best { buyer, best, ttl_ms, let_in } => {
                 let request = request(self.entry(*buyer, now)?, *ttl_ms, *let_in);
-                self.handle.hold_best(&house, request, *best, context)?.into()
+                let held = self.handle.hold_best(&house, request, *best, context)?;
+                held_of(held, self.handle.parts())
             }
             Op::Extend { nth, ttl_ms } => self.handle.extend(hold(*nth), *ttl_ms, context)?.into(),
             Op::Confirm { nth } => self.handle.confirm(hold(*nth), reason(), context)?.into(),

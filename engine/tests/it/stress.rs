@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use tmomi_engine::event::{Batch, Body};
-use tmomi_engine::ids::{BuyerId, HoldId, LineNumber, Part, SeatAddr, Seq, TimeMs};
+use tmomi_engine::ids::{BuyerId, EntryId, HoldId, LineNumber, Part, SeatAddr, Seq, TimeMs};
 use tmomi_engine::layout::Layout;
 use tmomi_engine::state::HoldState;
 use tmomi_engine::{
@@ -133,9 +133,12 @@ impl Worker<'_> {
         answer
     }
 
+    fn enter(&mut self, buyer: BuyerId) -> EntryId {
+        self.persist(|handle, house, at| handle.enter(house, buyer, at.now)).1
+    }
+
     fn hold(&mut self, buyer: BuyerId, parts: &[Part], ttl_ms: u32) -> Result<Held, Reject> {
-        let (_, entry) = self.call(|handle, house, at| handle.enter(house, buyer, at.now));
-        let request = request(entry?, Some(ttl_ms), true);
+        let request = request(self.enter(buyer), Some(ttl_ms), true);
         let (span, held) = self.call(|handle, house, at| handle.hold(house, request, parts, at));
         self.held(span, held)
     }
@@ -148,13 +151,24 @@ impl Worker<'_> {
         held
     }
 
-    fn join(&mut self, buyer: BuyerId) -> Result<(), Reject> {
-        let (span, joined) = self.call(|handle, house, at| handle.join(house, buyer, at));
-        let joined = joined?;
+    fn join(&mut self, buyer: BuyerId) {
+        let (span, joined) = self.persist(|handle, house, at| handle.join(house, buyer, at));
         if joined.fresh {
             self.records.push(Record { span, told: Told::Number(joined.number, joined.seq) });
         }
-        Ok(())
+    }
+
+    /// A call that may be refused only because another thread was stopped in the middle of one.
+    fn persist<T>(
+        &mut self,
+        mut op: impl FnMut(&mut Handle, &House, Context) -> Result<T, Reject>,
+    ) -> (Span, T) {
+        loop {
+            match self.call(&mut op) {
+                (span, Ok(done)) => return (span, done),
+                (_, Err(reject)) => assert_eq!(reject, Reject::Contended),
+            }
+        }
     }
 }
 

@@ -12,11 +12,11 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use tmomi_engine::ids::{BuyerId, Seq};
-use tmomi_engine::{Context, Held, HoldRequest};
+use tmomi_engine::{Context, HoldRequest};
 
 use crate::api::holds::{
-    BestInput, HoldBody, HoldInput, Wanted, check_choice, check_ttl, held_body, replayed, take,
-    wanted,
+    BestInput, HoldBody, HoldInput, Taken, Wanted, check_choice, check_ttl, held_body, replayed,
+    take, wanted,
 };
 use crate::app::{App, AppState};
 use crate::extract::{
@@ -64,7 +64,7 @@ struct Line {
 
 /// What became of a line, before its commit.
 enum Decided<'a> {
-    Held(Held, Running<'a>),
+    Held(Taken, Running<'a>),
     Known(HoldBody),
     Refused(Problem),
 }
@@ -137,7 +137,7 @@ fn try_decide<'a>(app: &'a App, hall: &Hall, admin: BuyerId, line: &[u8]) -> Res
         take(handle, hall, request, &wanted, context)
     })?;
     match decided {
-        Ok(held) => Ok(Decided::Held(held, running)),
+        Ok(taken) => Ok(Decided::Held(taken, running)),
         Err(reject) => Err(refusals::problem(reject, hall)),
     }
 }
@@ -148,11 +148,12 @@ fn settle(app: &App, hall: &Hall, decided: Vec<Decided<'_>>) -> (Vec<u8>, Option
     let mut last = None;
     for decided in decided {
         match decided {
-            Decided::Held(held, mut running) => {
-                last = last.max(Some(held.seq));
+            Decided::Held(taken, mut running) => {
+                let seq = taken.held.seq;
+                last = last.max(Some(seq));
                 // The key stays taken until the image knows the hold.
-                running.decided(held.seq);
-                put(&mut out, &HeldLine { status: 201, hold: held_body(app, hall, &held) });
+                running.decided(seq);
+                put(&mut out, &HeldLine { status: 201, hold: held_body(app, hall, &taken) });
             }
             Decided::Known(hold) => put(&mut out, &HeldLine { status: 201, hold }),
             Decided::Refused(problem) => {

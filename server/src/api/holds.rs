@@ -134,9 +134,9 @@ pub(crate) async fn hold(
         let entry = entry_of(handle, &hall, user.id, context.now)?;
         take(handle, &hall, request(entry), &wanted, context)
     })?;
-    let held = decided.map_err(|reject| refusals::problem(reject, &hall))?;
-    commit(&app, running, held.seq).await?;
-    Ok((StatusCode::CREATED, Json(held_body(&app, &hall, &held))).into_response())
+    let taken = decided.map_err(|reject| refusals::problem(reject, &hall))?;
+    commit(&app, running, taken.held.seq).await?;
+    Ok((StatusCode::CREATED, Json(held_body(&app, &hall, &taken))).into_response())
 }
 
 #[utoipa::path(get, path = "/v1/holds/{hold_id}", tag = "holds",
@@ -252,6 +252,12 @@ fn entry_of(
     }
 }
 
+/// A hold that was just made, and its seats.
+pub(crate) struct Taken {
+    pub(crate) held: Held,
+    parts: Vec<Part>,
+}
+
 /// Takes what is wanted.
 pub(crate) fn take(
     handle: &mut Handle,
@@ -259,11 +265,12 @@ pub(crate) fn take(
     request: HoldRequest,
     wanted: &Wanted,
     context: Context,
-) -> std::result::Result<Held, Reject> {
-    match wanted {
+) -> std::result::Result<Taken, Reject> {
+    let held = match wanted {
         Wanted::Named(parts) => handle.hold(hall.house(), request, parts, context),
         Wanted::Best(best) => handle.hold_best(hall.house(), request, *best, context),
-    }
+    }?;
+    Ok(Taken { held, parts: handle.parts().to_vec() })
 }
 
 /// `ttl_ms` within its bounds.
@@ -313,9 +320,9 @@ pub(crate) fn wanted(hall: &Hall, input: &HoldInput) -> Result<Wanted> {
 }
 
 /// The body of a hold that was just made.
-pub(crate) fn held_body(app: &App, hall: &Hall, held: &Held) -> HoldBody {
-    let (id, parts, deadline) = (held.id, held.parts.as_slice(), held.deadline);
-    hold_body(app, hall, HoldFacts { id, parts, deadline, seq: held.seq, state: None })
+pub(crate) fn held_body(app: &App, hall: &Hall, taken: &Taken) -> HoldBody {
+    let Held { id, deadline, seq } = taken.held;
+    hold_body(app, hall, HoldFacts { id, parts: &taken.parts, deadline, seq, state: None })
 }
 
 /// The body that the key's first request got, if the key was used.

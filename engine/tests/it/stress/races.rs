@@ -24,9 +24,9 @@ fn part(block: u32, mask: u64) -> Part {
 fn of_all_who_want_a_seat_one_gets_it() {
     let show = OpenShowtime { limit: 1_000, ..show(&house(1, 3)) };
     let trial = stress(show, 2, 1, |worker, n| {
+        let entry = worker.enter(BuyerId(n));
         let (floor, handle) = (worker.floor, &mut worker.handle);
         let now = floor.now();
-        let entry = handle.enter(&floor.house, BuyerId(n), now).expect("there is room");
         let request = request(entry, Some(LONG_MS), true);
         let parts = [part(0, if n == 0 { 0b011 } else { 0b110 })];
         // As tight as can be, for the window is a few instructions.
@@ -49,12 +49,16 @@ fn a_seat_that_others_only_try_for_is_never_unavailable() {
     let show = OpenShowtime { limit: 1_000, ..show(&house(WIDE + 1, 4)) };
     let holding = AtomicBool::new(true);
     stress(show, 2, 2, |worker, n| {
+        let entry = worker.enter(BuyerId(1));
         let (floor, handle) = (worker.floor, &mut worker.handle);
         let at = Context::at(floor.now());
         if n == 0 {
             // The last block is off sale, so the wide request is refused there, having tried all
             // others. (A hold would look first and not try; an organiser's block does not.)
-            handle.block(&floor.house, &[part(WIDE, 1)], None, at).expect("it is free");
+            let last = [part(WIDE, 1)];
+            while handle.block(&floor.house, &last, None, at) == Err(Reject::RingFull) {
+                thread::yield_now();
+            }
             let wide: Vec<Part> = (0..=WIDE).map(|block| part(block, 1)).collect();
             while holding.load(Ordering::Relaxed) {
                 let refused = handle.block(&floor.house, &wide, None, at);
@@ -63,7 +67,6 @@ fn a_seat_that_others_only_try_for_is_never_unavailable() {
             }
             return;
         }
-        let entry = handle.enter(&floor.house, BuyerId(1), at.now).expect("there is room");
         let request = request(entry, Some(LONG_MS), true);
         let mut told = Ok(());
         for round in 0..10 * ROUNDS as u32 {
@@ -126,9 +129,9 @@ fn of_a_confirm_and_a_release_at_once_one_wins() {
     const SLOT_BITS: u32 = 20;
     let (prize, making) = (AtomicU64::new(0), AtomicBool::new(true));
     stress(show(&house(1, 1)), 2, 7, |worker, n| {
+        let entry = worker.enter(BuyerId(1));
         let (floor, handle) = (worker.floor, &mut worker.handle);
         let at = Context::at(floor.now());
-        let entry = handle.enter(&floor.house, BuyerId(1), at.now).expect("there is room");
         let request = request(entry, Some(LONG_MS), true);
         if n == 1 {
             let mut last = 0;
@@ -196,14 +199,13 @@ fn a_line_of_many_threads_is_let_in_by_number_and_to_the_last() {
     let show = OpenShowtime { line, ..show(&house(1, 1)) };
     let trial = stress(show, 3, 6, |worker, n| {
         for buyer in 0..BUYERS {
-            worker.join(BuyerId(buyer * 3 + n)).expect("there is room");
+            worker.join(BuyerId(buyer * 3 + n));
             // The same buyers from two tabs at once.
             let other = worker.rng.below(30) + buyer.saturating_sub(10) * 3;
-            worker.join(BuyerId(other)).expect("there is room");
+            worker.join(BuyerId(other));
             if worker.rng.below(5) == 0 {
                 let entry = worker.floor.house.entry_of(BuyerId(other)).expect("it joined");
-                let left = worker.call(|handle, house, at| handle.leave(house, entry, at.now));
-                left.1.expect("there is room");
+                worker.persist(|handle, house, at| handle.leave(house, entry, at.now));
             }
         }
     });
