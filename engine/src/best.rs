@@ -17,6 +17,9 @@ use crate::sync::Patience;
 /// Seats in one request for the best available at most.
 pub const BEST_SEATS_MAX: u32 = 1_000;
 
+/// Searches that find nothing while others try for seats, before a caller is told `contended`.
+const SEARCHES_MAX: usize = 16;
+
 /// A request for the best seats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BestRequest {
@@ -50,11 +53,21 @@ pub(crate) fn take_best(
     request: BestRequest,
     parts: &mut Vec<Part>,
 ) -> Result<(), Reject> {
-    if request.adjacent {
-        take_adjacent(house, request, parts)
-    } else {
-        take_any(house, request, parts)
+    let mut patience = Patience::new();
+    for _ in 0..SEARCHES_MAX {
+        let ended = house.map.tries_ended();
+        let taken = match request.adjacent {
+            true => take_adjacent(house, request, parts),
+            false => take_any(house, request, parts),
+        };
+        let nothing = matches!(taken, Err(Reject::SoldOut | Reject::NoAdjacentSeats));
+        if !nothing || house.map.untried_since(ended) {
+            return taken;
+        }
+        // Seats may have been missing that others only tried for (R10).
+        patience.wait();
     }
+    Err(Reject::Contended)
 }
 
 fn take_adjacent(house: &House, request: BestRequest, parts: &mut Vec<Part>) -> Result<(), Reject> {

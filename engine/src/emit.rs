@@ -26,13 +26,15 @@ impl<'a> Decision<'a> {
     }
 
     /// Claims the numbers of one event with these parts.
+    #[inline]
     pub(crate) fn claim_for(
         ring: &'a Ring,
         at: TimeMs,
         showtime: ShowtimeId,
         parts: &[Part],
     ) -> Decision<'a> {
-        Decision::claim(ring, at, showtime, 1 + (parts.len() - 1).div_ceil(PARTS_PER_MORE))
+        let further = if parts.len() > 1 { (parts.len() - 1).div_ceil(PARTS_PER_MORE) } else { 0 };
+        Decision::claim(ring, at, showtime, 1 + further)
     }
 
     pub(crate) fn first_seq(&self) -> Seq {
@@ -60,20 +62,30 @@ impl<'a> Decision<'a> {
     }
 
     /// Publishes `body`, which has the first part, and the rest of `parts` behind it.
+    // Inlined with `pack`, so that the words of the one kind of event go straight into the ring.
+    #[inline(always)]
     pub(crate) fn publish_parts(self, body: Body, parts: &[Part], blob: Option<Box<[u8]>>) -> Seq {
         let has_blob = blob.is_some();
         if let Some(blob) = blob {
             self.ring.attach(self.first, blob);
         }
         self.put(0, body, has_blob);
-        for (n, chunk) in parts[1..].chunks(PARTS_PER_MORE).enumerate() {
-            let mut more = [Part::default(); PARTS_PER_MORE];
-            more[..chunk.len()].copy_from_slice(chunk);
-            self.put(n + 1, Body::More { parts: more }, false);
+        if parts.len() > 1 {
+            self.put_further(&parts[1..]);
         }
         self.last_seq()
     }
 
+    #[inline(never)]
+    fn put_further(&self, parts: &[Part]) {
+        for (n, chunk) in parts.chunks(PARTS_PER_MORE).enumerate() {
+            let mut more = [Part::default(); PARTS_PER_MORE];
+            more[..chunk.len()].copy_from_slice(chunk);
+            self.put(n + 1, Body::More { parts: more }, false);
+        }
+    }
+
+    #[inline(always)]
     fn put(&self, n: usize, body: Body, has_blob: bool) {
         let event = Event {
             seq: Seq(self.first.0 + n as u64),

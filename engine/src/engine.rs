@@ -1,15 +1,13 @@
 //! The engine of a shard: what its handles and its keeper share.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use once_cell::race::OnceBox;
 
-use crate::event::LineMode;
 use crate::handle::Handle;
 use crate::hold::{Facts, Slab};
 use crate::house::House;
-use crate::ids::{HoldSlot, Seq, ShowtimeId, TimeMs};
+use crate::ids::{Seq, ShowtimeId, TimeMs};
 use crate::index::Index;
 use crate::keeper::Keeper;
 use crate::ring::{DECISION_EVENTS_MAX, Ring};
@@ -78,10 +76,9 @@ impl Engine {
     pub fn restore(config: EngineConfig, state: &ShardState, now: TimeMs) -> (Engine, Keeper) {
         let writers = config.handles_max + 1;
         let (ring, reader) = Ring::new(config.ring_slots, writers, state.applied);
-        let used: BTreeSet<HoldSlot> = state.holds.iter().map(|hold| hold.id.slot).collect();
         let shared = Shared {
             ring,
-            slab: Slab::with_used(&used),
+            slab: Slab::with_used(state.holds.iter().map(|hold| hold.id.slot)),
             houses: (0..SHOWTIMES_MAX).map(|_| OnceBox::new()).collect(),
             house_count: AtomicU32::new(0),
             by_showtime: Index::new(),
@@ -111,7 +108,7 @@ impl Engine {
 
     /// The showtime, if it was opened in this shard.
     pub fn house(&self, showtime: ShowtimeId) -> Option<Arc<House>> {
-        self.shared.find(showtime)
+        self.shared.find(showtime).cloned()
     }
 
     /// The number of the last event that was claimed: when an image has applied it, it has every
@@ -127,9 +124,9 @@ impl Engine {
 }
 
 impl Shared {
-    pub(crate) fn find(&self, showtime: ShowtimeId) -> Option<Arc<House>> {
+    pub(crate) fn find(&self, showtime: ShowtimeId) -> Option<&Arc<House>> {
         let index = self.by_showtime.get(showtime.0.into(), |index| self.showtime_of(index))?;
-        Some(Arc::clone(self.house(index)))
+        Some(self.house(index))
     }
 
     /// The house at `index`, which the caller has from the engine.
@@ -181,12 +178,14 @@ impl Shared {
         }
         house.line.charge(hold.entry, seats, !hold.confirmed);
         let facts = Facts { entry: hold.entry, house: house.index, created_at: hold.created_at };
-        let mut further = Vec::new();
-        let filled = self.slab.fill(&mut further, Slab::records_for(hold.parts.len()) - 1);
+        let (slot, mut slots) = (hold.id.slot, Vec::new());
+        let filled = self.slab.fill(&mut slots, Slab::records_for(hold.parts.len()) - 1);
         assert!(filled, "the slab has room for the holds it had before");
-        let slot = hold.id.slot;
-        self.slab.make_at(slot, &mut further, hold.id.seq, facts, hold.deadline, &hold.parts);
-        self.slab.spill_all(&mut further);
+        slots.push(slot);
+        let generation = self.slab.generation(&slots);
+        let (seq, deadline) = (hold.id.seq, hold.deadline);
+        self.slab.make(&mut slots, generation, seq, facts, deadline, &hold.parts);
+        self.slab.spill_all(&mut slots);
         if hold.confirmed {
             self.slab.restore_confirmed(slot);
         }
@@ -195,9 +194,4 @@ impl Shared {
     pub(crate) fn drop_handle(&self) {
         self.handles.fetch_sub(1, Ordering::Relaxed);
     }
-}
-
-/// Whether a buyer needs to have been let in.
-pub(crate) fn needs_admission(house: &House) -> bool {
-    house.terms.line().mode != LineMode::Open
 }

@@ -10,14 +10,15 @@ use std::sync::Arc;
 
 use crate::best::{BEST_SEATS_MAX, BestRequest, take_best};
 use crate::emit::Decision;
-use crate::engine::{Shared, needs_admission};
+use crate::engine::Shared;
+use crate::entry::{EntryWord, Stand, Turn};
 use crate::event::{Body, LineSettings};
-use crate::hold::{Facts, Found, HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN, Slab, State, Word};
+use crate::hold::{Facts, Found, Generation, Slab, State, Word};
+use crate::hold::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN};
 use crate::house::House;
 use crate::ids::{EntryId, HoldId, HoldSlot, LineNumber, Part, RequestKey, Seq};
 use crate::ids::{ShowtimeId, TimeMs};
 use crate::layout::Layout;
-use crate::line::{Stand, Turn};
 use crate::reject::{Conflict, Reject};
 
 /// What every request brings along.
@@ -101,14 +102,24 @@ pub struct Joined {
     pub fresh: bool,
 }
 
-/// What came of an attempt to end a hold.
+/// A hold that only its seats can refuse now.
+struct Start<'h> {
+    turn: Turn<'h>,
+    entry: EntryId,
+    seats: u32,
+    ttl_ms: u32,
+    generation: Generation,
+}
+
+/// What came of an attempt of the keeper to end a hold or a session.
 pub(crate) enum Expiry {
+    /// It has ended, now or before, or is an order.
     Done,
-    /// It had ended, or is an order.
-    Gone,
-    /// Its deadline is later.
-    Later,
-    /// Somebody owns it, or the ring is full.
+    /// Its time comes later.
+    Later(TimeMs),
+    /// The session is over, but a hold is active.
+    Held,
+    /// Somebody owns the word, or the ring is full.
     NotNow,
 }
 
@@ -147,17 +158,15 @@ impl Handle {
         parts: &[Part],
         context: Context,
     ) -> Result<Held, Reject> {
-        house.check(parts)?;
-        house.map.look(parts)?;
-        let seats = parts.iter().map(|part| part.mask.count_ones()).sum();
-        let (turn, ttl_ms) = self.begin_hold(house, request, seats, parts.len(), context)?;
+        let seats = house.map.look(parts)?;
+        let start = self.begin_hold(house, request, seats, parts.len(), context)?;
         if let Err(reject) = house.map.take(parts) {
-            turn.end();
+            start.turn.end();
             return Err(reject);
         }
         self.parts.clear();
         self.parts.extend_from_slice(parts);
-        Ok(self.finish_hold(house, request, turn, ttl_ms, context))
+        Ok(self.finish_hold(house, start, context))
     }
 
     /// Holds the best seats that the request allows.
@@ -176,15 +185,16 @@ impl Handle {
             return Err(Reject::TooMany);
         }
         let parts_max = best.count as usize;
-        let (turn, ttl_ms) = self.begin_hold(house, request, best.count, parts_max, context)?;
+        let start = self.begin_hold(house, request, best.count, parts_max, context)?;
         if let Err(reject) = take_best(house, best, &mut self.parts) {
-            turn.end();
+            start.turn.end();
             return Err(reject);
         }
-        Ok(self.finish_hold(house, request, turn, ttl_ms, context))
+        Ok(self.finish_hold(house, start, context))
     }
 
-    /// Everything that can refuse a hold but its seats.
+    /// Everything that can refuse a hold but its seats. Refuses without a write, unless another
+    /// request of the buyer changed his account just now.
     fn begin_hold<'h>(
         &mut self,
         house: &'h House,
@@ -192,54 +202,44 @@ impl Handle {
         seats: u32,
         parts: usize,
         context: Context,
-    ) -> Result<(Turn<'h>, u32), Reject> {
+    ) -> Result<Start<'h>, Reject> {
         let ttl_ms = request.ttl_ms.unwrap_or_else(|| house.terms.hold_ttl_ms());
         check_ttl(ttl_ms)?;
         self.check_room()?;
         if !house.terms.on_sale(context.now) {
             return Err(Reject::SaleNotOpen);
         }
-        if !house.line.has(request.entry) {
-            return Err(Reject::AdmissionRequired);
-        }
-        if !self.shared.slab.fill(&mut self.slots, Slab::records_for(parts)) {
+        let account = house.line.account(request.entry).ok_or(Reject::AdmissionRequired)?;
+        may_hold(house, request, seats, account.look())?;
+        let records = Slab::records_for(parts);
+        if self.slots.len() < records && !self.shared.slab.fill(&mut self.slots, records) {
             return Err(Reject::SlabFull);
         }
-        let turn = house.line.turn(request.entry)?;
-        let seen = turn.seen();
-        let let_in = request.admitted_by_caller || seen.stand() == Stand::Admitted;
-        if !seen.known() || !let_in && needs_admission(house) {
+        // Loaded before anything is decided, while nothing waits for it.
+        let generation = self.shared.slab.generation(&self.slots);
+        let turn = account.turn()?;
+        if let Err(reject) = may_hold(house, request, seats, turn.seen()) {
             turn.end();
-            return Err(Reject::AdmissionRequired);
+            return Err(reject);
         }
-        let (limit, used) = (house.terms.limit(), seen.seats());
-        if used + seats > limit {
-            turn.end();
-            return Err(Reject::LimitExceeded { limit, used });
-        }
-        Ok((turn, ttl_ms))
+        Ok(Start { turn, entry: request.entry, seats, ttl_ms, generation })
     }
 
-    /// The seats of `self.parts` are taken: number, record, event; then the next turn.
-    fn finish_hold(
-        &mut self,
-        house: &House,
-        request: HoldRequest,
-        turn: Turn<'_>,
-        ttl_ms: u32,
-        context: Context,
-    ) -> Held {
+    /// The seats of `self.parts` are taken: number, the buyer's account, record, event.
+    fn finish_hold(&mut self, house: &House, start: Start<'_>, context: Context) -> Held {
         let Handle { shared, slots, parts, .. } = self;
-        let entry = request.entry;
+        let Start { turn, entry, seats, ttl_ms, generation } = start;
         let now = context.now;
         let decision = Decision::claim_for(&shared.ring, now, house.showtime(), parts);
+        // Whoever has the next turn claims a higher number; what follows is not for him to wait
+        // for, and the account is right before anybody can end this hold.
+        turn.end_with_hold(seats);
         let deadline = now.plus_ms(ttl_ms.into());
         let facts = Facts { entry, house: house.index, created_at: now };
         let seq = decision.first_seq();
-        let slot = shared.slab.make(slots, seq, facts, deadline, parts);
+        let slot = shared.slab.make(slots, generation, seq, facts, deadline, parts);
         let body = Body::Held { slot, entry, ttl_ms, first: parts[0], key: context.key };
         let last = decision.publish_parts(body, parts, None);
-        turn.end_with_hold(parts.iter().map(|part| part.mask.count_ones()).sum());
         Held { id: HoldId { slot, seq }, deadline, seq: last }
     }
 
@@ -257,7 +257,7 @@ impl Handle {
     ) -> Result<Extended, Reject> {
         check_ttl(ttl_ms)?;
         let now = context.now;
-        let seen = self.own_active(id, Some(now))?;
+        let seen = self.own_active(id, now)?;
         let facts = self.read_owned(id);
         let latest = facts.created_at.plus_ms(HOLD_TTL_MS_MAX.into());
         let deadline = now.plus_ms(ttl_ms.into()).min(latest);
@@ -282,15 +282,16 @@ impl Handle {
         blob: Option<Box<[u8]>>,
         context: Context,
     ) -> Result<Seq, Reject> {
-        let seen = self.own_active(id, Some(context.now))?;
+        let seen = self.own_active(id, context.now)?;
         let facts = self.read_owned(id);
         let house = self.shared.house(facts.house);
         let (entry, first, key) = (facts.entry, self.parts[0], context.key);
         let body = Body::Confirmed { hold: id, entry, first, key };
-        let seq = self.publish_seats(house, body, blob, context.now);
+        let decision = self.claim(house, context.now);
+        house.line.give_back(entry, 0, true);
+        let seq = decision.publish_parts(body, &self.parts, blob);
         self.parts.iter().for_each(|part| house.map.set_sold(*part, true));
         self.shared.slab.settle(id.slot, seen, seen.deadline(), State::Confirmed);
-        house.line.give_back(facts.entry, 0, true);
         Ok(seq)
     }
 
@@ -298,19 +299,21 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// `HoldConfirmed`, `HoldGone`, `Contended`, `RingFull`.
+    /// `HoldExpired` at or after the deadline, `HoldConfirmed`, `HoldGone`, `Contended`,
+    /// `RingFull`.
     pub fn release(&mut self, id: HoldId, context: Context) -> Result<Seq, Reject> {
-        let seen = self.own_active(id, None)?;
+        let seen = self.own_active(id, context.now)?;
         let make = |entry, first| Body::Released { hold: id, entry, first };
         Ok(self.free(id, seen, true, context.now, make))
     }
 
-    /// Ends a hold whose deadline is not after `now`; for the keeper.
-    pub(crate) fn expire(&mut self, id: HoldId, now: TimeMs) -> Expiry {
-        let seen = match self.shared.slab.find_now(id) {
-            Found::Active(seen) if seen.deadline() > now => return Expiry::Later,
+    /// Ends the hold of a record if its deadline is not after `now`; for the keeper.
+    pub(crate) fn expire(&mut self, slot: HoldSlot, now: TimeMs) -> Expiry {
+        let (id, found) = self.shared.slab.in_slot(slot);
+        let seen = match found {
+            Found::Active(seen) if seen.deadline() > now => return Expiry::Later(seen.deadline()),
             Found::Active(seen) => seen,
-            Found::Confirmed(_) | Found::Gone => return Expiry::Gone,
+            Found::Confirmed(_) | Found::Gone => return Expiry::Done,
             Found::Contended => return Expiry::NotNow,
         };
         if self.check_room().is_err() || !self.shared.slab.own(id.slot, seen) {
@@ -354,7 +357,7 @@ impl Handle {
         blob: Option<Box<[u8]>>,
         context: Context,
     ) -> Result<Seq, Reject> {
-        house.check(parts)?;
+        house.map.look(parts)?;
         self.check_room()?;
         house.map.take(parts)?;
         let body = Body::Blocked { first: parts[0], key: context.key };
@@ -378,7 +381,7 @@ impl Handle {
         blob: Option<Box<[u8]>>,
         context: Context,
     ) -> Result<Seq, Reject> {
-        house.check(parts)?;
+        house.map.check(parts)?;
         self.check_room()?;
         // One at a time: only an unblocking makes bits of `blocked` go, so what it looked at stays.
         if !house.terms.begin_change() {
@@ -386,8 +389,8 @@ impl Handle {
         }
         if let Some(part) = parts.iter().find(|part| !house.map.is_blocked(**part)) {
             house.terms.end_change();
-            let conflict = house.map.conflict(part.block, part.mask);
-            return Err(Reject::NotBlocked(Conflict { blocked: 0, ..conflict }));
+            let states = house.map.states(*part);
+            return Err(Reject::NotBlocked(Conflict { blocked: 0, ..states }));
         }
         parts.iter().for_each(|part| house.map.set_blocked(*part, false));
         house.terms.end_change();
@@ -399,13 +402,14 @@ impl Handle {
         Ok(seq)
     }
 
-    /// Owns an active hold; refuses one at or past its deadline if `before` is given.
-    fn own_active(&mut self, id: HoldId, before: Option<TimeMs>) -> Result<Word, Reject> {
+    /// Owns an active hold; refuses one at or past its deadline, whether or not the keeper has
+    /// come to end it: it can only expire.
+    fn own_active(&mut self, id: HoldId, now: TimeMs) -> Result<Word, Reject> {
         self.check_room()?;
         loop {
             match self.shared.slab.find(id) {
                 Found::Active(seen) => {
-                    if before.is_some_and(|now| now >= seen.deadline()) {
+                    if now >= seen.deadline() {
                         return Err(Reject::HoldExpired);
                     }
                     if self.shared.slab.own(id.slot, seen) {
@@ -426,7 +430,7 @@ impl Handle {
         self.shared.slab.facts(id.slot)
     }
 
-    /// Ends an owned hold or order: event first, then the seats, then the buyer's account.
+    /// Ends an owned hold or order: number, the buyer's account, event, and then the seats.
     fn free(
         &mut self,
         id: HoldId,
@@ -438,16 +442,18 @@ impl Handle {
         let facts = self.read_owned(id);
         let house = self.shared.house(facts.house);
         let body = make(facts.entry, self.parts[0]);
-        let seq = self.publish_seats(house, body, None, now);
-        let mut seats = 0;
+        let seats = self.parts.iter().map(|part| part.mask.count_ones()).sum();
+        let decision = self.claim(house, now);
+        // Whoever uses what is free on the account now claims a higher number; and whoever reads
+        // the event finds the account without this hold.
+        house.line.give_back(facts.entry, seats, active);
+        let seq = decision.publish_parts(body, &self.parts, None);
         for part in &self.parts {
             if !active {
                 house.map.set_sold(*part, false);
             }
             house.map.give_back(*part);
-            seats += part.mask.count_ones();
         }
-        house.line.give_back(facts.entry, seats, active);
         self.shared.slab.end(id.slot, seen, &mut self.slots);
         seq
     }
@@ -460,8 +466,12 @@ impl Handle {
         blob: Option<Box<[u8]>>,
         now: TimeMs,
     ) -> Seq {
-        let decision = Decision::claim_for(&self.shared.ring, now, house.showtime(), &self.parts);
-        decision.publish_parts(body, &self.parts, blob)
+        self.claim(house, now).publish_parts(body, &self.parts, blob)
+    }
+
+    /// Claims the numbers of a decision about `self.parts`.
+    fn claim(&self, house: &House, now: TimeMs) -> Decision<'_> {
+        Decision::claim_for(&self.shared.ring, now, house.showtime(), &self.parts)
     }
 
     fn check_room(&self) -> Result<(), Reject> {
@@ -474,6 +484,22 @@ impl Drop for Handle {
         self.shared.slab.spill_all(&mut self.slots);
         self.shared.drop_handle();
     }
+}
+
+/// Whether the buyer's account allows a hold of so many seats more.
+#[inline]
+fn may_hold(
+    house: &House,
+    request: HoldRequest,
+    seats: u32,
+    seen: EntryWord,
+) -> Result<(), Reject> {
+    let let_in = request.admitted_by_caller || seen.stand() == Stand::Admitted;
+    if !seen.known() || !let_in && !house.terms.is_open() {
+        return Err(Reject::AdmissionRequired);
+    }
+    let (limit, used) = (house.terms.limit(), seen.seats());
+    if used + seats > limit { Err(Reject::LimitExceeded { limit, used }) } else { Ok(()) }
 }
 
 fn check_ttl(ttl_ms: u32) -> Result<(), Reject> {

@@ -30,7 +30,7 @@
 //! finds it BUSY looks again. The generation changes with every use of the record, so a word
 //! seen before never comes back within 2^20 uses of one record.
 
-use std::collections::BTreeSet;
+use crossbeam::utils::CachePadded;
 
 use crate::ids::{BlockIndex, EntryId, HoldId, HoldSlot, Part, Seq, TimeMs};
 use crate::sync::{AtomicU32, AtomicU64, Ordering, Patience};
@@ -48,8 +48,9 @@ const STATE_BITS: u32 = 2;
 const DEADLINE_SHIFT: u32 = STATE_BITS + GENERATION_BITS;
 /// The latest deadline the word can say: the year 2109.
 const DEADLINE_MAX: u64 = (1 << (64 - DEADLINE_SHIFT)) - 1;
-/// Half of what 32 bits can say, so that counting beyond it never wraps.
-const SLOTS_MAX: u32 = 1 << 31;
+/// Records of a shard at most. Far below what 32 bits can say, so that counting beyond it by all
+/// who are refused never wraps.
+pub const SLOTS_MAX: u32 = 1 << 28;
 /// Spare slots that a handle keeps to itself at most, and what it keeps when it had more.
 const CACHE_MAX: usize = 64;
 const CACHE_KEEP: usize = 32;
@@ -120,6 +121,10 @@ pub(crate) enum Found {
     Contended,
 }
 
+/// How often a record was used, of a slot that is free.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Generation(u64);
+
 /// What a hold says of itself; read only by who owns it or has just made it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Facts {
@@ -131,23 +136,29 @@ pub(crate) struct Facts {
 pub(crate) struct Slab {
     records: Table<8>,
     /// Slots given out so far; the next one never used.
-    fresh: AtomicU32,
+    fresh: CachePadded<AtomicU32>,
     /// Batches of spare slots as a stack: tag (32) | slot + 1 (32). The tag changes with every
     /// change, so a pop that was overtaken does not succeed (Treiber 1986, with a counted pointer).
-    spare: AtomicU64,
+    spare: CachePadded<AtomicU64>,
 }
 
 impl Slab {
     pub(crate) fn new() -> Slab {
-        Slab { records: Table::new(), fresh: AtomicU32::new(0), spare: AtomicU64::new(0) }
+        Slab {
+            records: Table::new(),
+            fresh: CachePadded::new(AtomicU32::new(0)),
+            spare: CachePadded::new(AtomicU64::new(0)),
+        }
     }
 
     /// A slab in which only the `used` slots are taken.
-    pub(crate) fn with_used(used: &BTreeSet<HoldSlot>) -> Slab {
+    pub(crate) fn with_used(used: impl Iterator<Item = HoldSlot> + Clone) -> Slab {
         let slab = Slab::new();
-        let fresh = used.last().map_or(0, |last| last.0 + 1);
+        let fresh = used.clone().max().map_or(0, |last| last.0 + 1);
         slab.fresh.store(fresh, Ordering::Relaxed);
-        let spare = (0..fresh).rev().map(HoldSlot).filter(|slot| !used.contains(slot));
+        let mut taken = vec![false; fresh as usize];
+        used.for_each(|slot| taken[slot.0 as usize] = true);
+        let spare = (0..fresh).rev().filter(|slot| !taken[*slot as usize]).map(HoldSlot);
         slab.spill(&mut spare.collect(), 0);
         slab
     }
@@ -190,57 +201,50 @@ impl Slab {
         cache.drain(..more);
     }
 
+    /// The generation of the record that [`make`](Self::make) will use: the last of `cache`.
+    #[inline]
+    pub(crate) fn generation(&self, cache: &[HoldSlot]) -> Generation {
+        let slot = cache.last().expect("the cache was filled");
+        // Relaxed: whoever has a free slot is the only one to change its word.
+        Generation(Word(self.records.row(slot.0)[0].load(Ordering::Relaxed)).generation())
+    }
+
     /// Writes a hold into slots from `cache`, which has enough of them, and makes it active.
     /// The caller owns the seats and has the number `seq`.
+    #[inline]
     pub(crate) fn make(
         &self,
         cache: &mut Vec<HoldSlot>,
+        generation: Generation,
         seq: Seq,
         facts: Facts,
         deadline: TimeMs,
         parts: &[Part],
     ) -> HoldSlot {
-        let first = cache.pop().expect("the cache was filled");
-        self.make_at(first, cache, seq, facts, deadline, parts);
-        first
-    }
-
-    /// [`make`](Self::make) with the first slot chosen by the caller.
-    pub(crate) fn make_at(
-        &self,
-        first: HoldSlot,
-        cache: &mut Vec<HoldSlot>,
-        seq: Seq,
-        facts: Facts,
-        deadline: TimeMs,
-        parts: &[Part],
-    ) {
-        let record = self.records.row(first.0);
+        let slot = cache.pop().expect("the cache was filled");
+        let record = self.records.row(slot.0);
         // Relaxed, here and below: the Release store of the state word at the end publishes all.
-        let generation = Word(record[0].load(Ordering::Relaxed)).generation() + 1;
         record[1].store(seq.0, Ordering::Relaxed);
         let whose = u64::from(facts.entry.0) << 32 | u64::from(facts.house);
         record[2].store(whose, Ordering::Relaxed);
         record[7].store(facts.created_at.0, Ordering::Relaxed);
-        let mut at = record;
-        for (n, chunk) in parts.chunks(INLINE_PARTS).enumerate() {
-            if n > 0 {
-                let next = cache.pop().expect("the cache was filled");
-                let rest = at[3].load(Ordering::Relaxed) & u64::from(u32::MAX);
-                at[3].store(u64::from(next.0 + 1) << 32 | rest, Ordering::Relaxed);
-                at = self.records.row(next.0);
-            }
-            let count = if n == 0 { parts.len() as u64 } else { 0 };
-            at[3].store(count << 16, Ordering::Relaxed);
-            let second = chunk.get(1).copied().unwrap_or_default();
-            let blocks = u64::from(chunk[0].block.0) << 32 | u64::from(second.block.0);
-            at[4].store(blocks, Ordering::Relaxed);
-            at[5].store(chunk[0].mask, Ordering::Relaxed);
-            at[6].store(second.mask, Ordering::Relaxed);
-        }
+        let (inline, further) = parts.split_at(parts.len().min(INLINE_PARTS));
+        let link = if further.is_empty() { 0 } else { self.chain(cache, further) };
+        write_parts(record, link << 32 | (parts.len() as u64) << 16, inline);
+        let word = Word::new(deadline, generation.0 + 1, State::Active);
         // Release pairs with the Acquire load in `find`.
-        let word = Word::new(deadline, generation, State::Active);
         record[0].store(word.0, Ordering::Release);
+        slot
+    }
+
+    /// Writes parts that the first record has no room for; gives the link to the first of theirs.
+    #[cold]
+    fn chain(&self, cache: &mut Vec<HoldSlot>, parts: &[Part]) -> u64 {
+        parts.chunks(INLINE_PARTS).rev().fold(0, |link, chunk| {
+            let slot = cache.pop().expect("the cache was filled");
+            write_parts(self.records.row(slot.0), link << 32, chunk);
+            u64::from(slot.0) + 1
+        })
     }
 
     /// What the hold is now; waits while somebody owns it.
@@ -267,6 +271,13 @@ impl Slab {
             State::Confirmed => Found::Confirmed(word),
             State::Busy => Found::Contended,
         }
+    }
+
+    /// The hold that is in the record now, and what it is.
+    pub(crate) fn in_slot(&self, slot: HoldSlot) -> (HoldId, Found) {
+        let seq = self.records.get(slot.0).map_or(0, |record| record[1].load(Ordering::Acquire));
+        let id = HoldId { slot, seq: Seq(seq) };
+        (id, self.find_now(id))
     }
 
     /// Makes an order of a hold that was just restored.
@@ -385,6 +396,16 @@ impl Slab {
         }
         true
     }
+}
+
+/// Words 3 to 6 of a record; `parts` are one or two.
+fn write_parts(record: &[AtomicU64; 8], word_3: u64, parts: &[Part]) {
+    let second = parts.get(1).copied().unwrap_or_default();
+    let blocks = u64::from(parts[0].block.0) << 32 | u64::from(second.block.0);
+    record[3].store(word_3, Ordering::Relaxed);
+    record[4].store(blocks, Ordering::Relaxed);
+    record[5].store(parts[0].mask, Ordering::Relaxed);
+    record[6].store(second.mask, Ordering::Relaxed);
 }
 
 fn next_tag(top: u64) -> u64 {

@@ -6,8 +6,7 @@ use crate::event::{LineMode, LineSettings};
 use crate::ids::{BuyerId, EntryId, LineNumber, Part, SectionIndex, ShowtimeId, TimeMs};
 use crate::layout::Layout;
 use crate::line::Line;
-use crate::reject::{Reject, SeatState};
-use crate::ring::PARTS_MAX;
+use crate::reject::SeatState;
 use crate::seat_map::SeatMap;
 use crate::state::ShowtimeState;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, Patience};
@@ -58,6 +57,11 @@ impl Terms {
             grace_ms: self.grace_ms.load(Ordering::Relaxed),
             session_ms: self.session_ms.load(Ordering::Relaxed),
         }
+    }
+
+    /// Whether a buyer need not have been let in.
+    pub(crate) fn is_open(&self) -> bool {
+        self.mode.load(Ordering::Relaxed) == LineMode::Open.number()
     }
 
     pub(crate) fn set_sale(&self, limit: u32, hold_ttl_ms: u32) {
@@ -155,10 +159,29 @@ impl House {
         }
     }
 
-    /// How many entries that were passed over are back and will be admitted before `number`,
-    /// which is one that was never passed over.
-    pub fn returned_ahead(&self, _number: LineNumber) -> u32 {
+    /// Notes that the entry gives a sign of life all the time, by an open stream: until
+    /// [`unwatch`](Self::unwatch) was called as often.
+    pub fn watch(&self, entry: EntryId, now: TimeMs) {
+        if self.line.has(entry) {
+            self.line.watch(entry, now);
+        }
+    }
+
+    /// Takes a [`watch`](Self::watch) back; that is a last sign of life.
+    pub fn unwatch(&self, entry: EntryId, now: TimeMs) {
+        if self.line.has(entry) {
+            self.line.unwatch(entry, now);
+        }
+    }
+
+    /// How many entries that were passed over are back.
+    pub fn returned(&self) -> u32 {
         self.line.back()
+    }
+
+    /// How many entries that were passed over are back and will be admitted before `number`.
+    pub fn returned_ahead(&self, number: LineNumber) -> u32 {
+        self.line.back_before(number)
     }
 
     /// Buyers that are let in.
@@ -168,7 +191,7 @@ impl House {
 
     /// Seats in use of an entry: held and bought.
     pub fn seats_in_use(&self, entry: EntryId) -> u32 {
-        self.line.look(entry).seats()
+        self.line.account(entry).map_or(0, |account| account.look().seats())
     }
 
     /// Free seats of a section, each counted at some instant of the call. Panics if the layout
@@ -180,21 +203,5 @@ impl House {
     /// What the seat is just now, as decided, not as committed. `part` names one seat.
     pub fn seat_state(&self, part: Part) -> SeatState {
         self.map.state(part)
-    }
-
-    /// Parts that the layout has, each block once and ascending.
-    pub(crate) fn check(&self, parts: &[Part]) -> Result<(), Reject> {
-        if parts.len() > PARTS_MAX {
-            return Err(Reject::TooMany);
-        }
-        let ascending = parts.windows(2).all(|pair| pair[0].block < pair[1].block);
-        // A free seat is there, and whoever wants one looks at its word anyway. The layout is asked
-        // only about the others: at random, reading it costs as much as all else of a hold.
-        let is_seat = |part: &Part| self.map.has_free(*part) || self.layout.has(*part);
-        let known = parts.iter().all(is_seat);
-        if parts.is_empty() || !ascending || !known {
-            return Err(Reject::UnknownSeat);
-        }
-        Ok(())
     }
 }

@@ -3,41 +3,44 @@
 //! It drains decisions for the log, sets a timer for each deadline it reads, ends holds and
 //! sessions whose time is over, and walks along the line. It never waits for another thread:
 //! what it cannot do now, because somebody owns the word or the ring is full, it tries again
-//! with the next tick.
+//! with the next tick. What a tick does is bounded, so that draining goes on.
 
-use std::collections::BTreeSet;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use crate::emit::Decision;
 use crate::engine::Engine;
+use crate::entry::{EntryWord, Stand};
 use crate::event::{Batch, Body, Event, LeaveReason, LineMode, LineSettings};
 use crate::handle::{Expiry, Handle};
 use crate::house::House;
-use crate::ids::{EntryId, HoldId, LineNumber, TimeMs};
-use crate::line::{AtNumber, Stand};
+use crate::ids::{EntryId, LineNumber, ShowtimeId, TimeMs};
+use crate::line::AtNumber;
 use crate::ring::{Ring, RingReader};
 use crate::state::{Place, ShardState};
-use crate::wheel::Wheel;
+use crate::timers::{Timer, Timers};
 
 /// One admission, in the unit of a line's credit: a rate of `r` in 1,000 s brings `r` a ms.
 const ADMISSION_CREDIT: u64 = 1_000_000;
 /// A line that could not admit saves up what this many ms bring, but at least one admission.
 const CREDIT_MS_MAX: u64 = 100;
 
-#[derive(Clone, Copy, Debug)]
-enum Timer {
-    Hold(HoldId),
-    Session { house: u32, entry: EntryId, until: TimeMs },
-}
+/// Timers looked at in a tick at most. Ending a hold takes some 150 ns.
+const DUE_PER_TICK_MAX: usize = 1 << 15;
+/// Numbers looked at for a showtime in a tick at most.
+const STEPS_PER_TICK_MAX: usize = 1 << 13;
 
 /// See the module.
 pub struct Keeper {
     engine: Engine,
     handle: Handle,
     reader: RingReader,
-    wheel: Wheel<Timer>,
-    /// Timers that fired and could not be dealt with yet.
-    late: Vec<Timer>,
+    timers: Timers,
+    /// Admitted entries whose session is over, but not their last hold: they are looked at when it
+    /// ends.
+    held_over: HashSet<(ShowtimeId, EntryId)>,
+    /// The time of the last tick.
+    now: TimeMs,
     desks: Vec<Desk>,
 }
 
@@ -46,8 +49,6 @@ struct Desk {
     house: Arc<House>,
     /// The next number to look at; every one below was admitted, passed over or given up.
     head: LineNumber,
-    /// Passed over and back.
-    back: BTreeSet<LineNumber>,
     credit: u64,
     credited_at: TimeMs,
 }
@@ -68,18 +69,18 @@ impl Keeper {
         now: TimeMs,
     ) -> Keeper {
         let handle = Handle::new(Arc::clone(&engine.shared));
-        let (wheel, late, desks) = (Wheel::new(now), Vec::new(), Vec::new());
-        let mut keeper = Keeper { engine, handle, reader, wheel, late, desks };
+        let (timers, held_over, desks) = (Timers::new(now), HashSet::new(), Vec::new());
+        let mut keeper = Keeper { engine, handle, reader, timers, held_over, now, desks };
         for hold in state.holds.iter().filter(|hold| !hold.confirmed) {
-            keeper.wheel.set(now, hold.deadline, Timer::Hold(hold.id));
+            keeper.timers.set(now, hold.deadline, Timer::Hold(hold.id.slot));
         }
         for (house, showtime) in state.showtimes.iter().enumerate() {
             let house = house as u32;
             keeper.desks.push(Desk::new(Arc::clone(keeper.engine.shared.house(house)), now));
             for (entry, about) in showtime.entries.iter().enumerate() {
                 if about.place == Place::Admitted {
-                    let (entry, until) = (EntryId(entry as u32), about.session_until);
-                    keeper.wheel.set(now, until, Timer::Session { house, entry, until });
+                    let timer = Timer::Session { house, entry: EntryId(entry as u32) };
+                    keeper.timers.set(now, about.session_until, timer);
                 }
             }
         }
@@ -103,15 +104,22 @@ impl Keeper {
         let at = event.at;
         match event.body {
             Body::Held { slot, ttl_ms, .. } => {
-                let id = HoldId { slot, seq: event.seq };
-                self.wheel.set(at, at.plus_ms(ttl_ms.into()), Timer::Hold(id));
+                self.timers.set(at, at.plus_ms(ttl_ms.into()), Timer::Hold(slot));
             }
             Body::Extended { hold, ttl_ms, .. } => {
-                self.wheel.set(at, at.plus_ms(ttl_ms.into()), Timer::Hold(hold));
+                self.timers.set(at, at.plus_ms(ttl_ms.into()), Timer::Hold(hold.slot));
+            }
+            Body::Confirmed { entry, .. }
+            | Body::Released { entry, .. }
+            | Body::Expired { entry, .. }
+                if self.held_over.remove(&(event.showtime, entry)) =>
+            {
+                let house = self.house_of(event.showtime);
+                self.timers.set_late(Timer::Session { house, entry });
             }
             Body::Admitted { entry, until, .. } => {
-                let house = self.engine.house(event.showtime).expect("it was opened").index;
-                self.wheel.set(at, until, Timer::Session { house, entry, until });
+                let house = self.house_of(event.showtime);
+                self.timers.set(at, until, Timer::Session { house, entry });
             }
             Body::Opened { .. } => {
                 let house = self.engine.house(event.showtime).expect("put before its event");
@@ -121,15 +129,22 @@ impl Keeper {
         }
     }
 
+    fn house_of(&self, showtime: ShowtimeId) -> u32 {
+        self.engine.shared.find(showtime).expect("put before its events").index
+    }
+
     /// Lets the time be `now`: ends holds and sessions that are over and admits whose turn it
     /// is. The events come with a later `drain`. To keep a deadline within 10 ms, call it every
     /// 5 ms or more often.
     pub fn tick(&mut self, now: TimeMs) {
-        let mut due = std::mem::take(&mut self.late);
-        self.wheel.advance(now, |_, timer| due.push(timer));
-        for timer in due {
-            if !self.fire(timer, now) {
-                self.late.push(timer);
+        self.now = self.now.max(now);
+        let due = self.timers.advance(now);
+        for _ in 0..due.min(DUE_PER_TICK_MAX) {
+            if !self.engine.shared.ring.has_room() {
+                break;
+            }
+            if let Some(timer) = self.timers.take() {
+                self.fire(timer, now);
             }
         }
         for desk in &mut self.desks {
@@ -139,39 +154,46 @@ impl Keeper {
 
     /// Whether everything that was claimed has been drained and no timer is late.
     pub fn idle(&self) -> bool {
-        self.late.is_empty() && self.engine.ring_depth() == 0
+        self.timers.none_late() && self.engine.ring_depth() == 0
     }
 
-    /// `false`: try again.
-    fn fire(&mut self, timer: Timer, now: TimeMs) -> bool {
-        match timer {
-            Timer::Hold(id) => match self.handle.expire(id, now) {
-                // An extended hold has a timer of its own for its later deadline.
-                Expiry::Done | Expiry::Gone | Expiry::Later => true,
-                Expiry::NotNow => false,
-            },
-            Timer::Session { house, entry, until } => {
-                let house = Arc::clone(self.engine.shared.house(house));
-                end_session(&self.engine.shared.ring, &house, entry, until, now)
+    fn fire(&mut self, timer: Timer, now: TimeMs) {
+        let outcome = match timer {
+            Timer::Hold(slot) => self.handle.expire(slot, now),
+            Timer::Session { house, entry } => {
+                let house = self.engine.shared.house(house);
+                let outcome = end_session(&self.engine.shared.ring, house, entry, now);
+                if let Expiry::Held = outcome {
+                    self.held_over.insert((house.showtime(), entry));
+                }
+                outcome
             }
+        };
+        match outcome {
+            Expiry::Done | Expiry::Held => {}
+            Expiry::Later(due) => self.timers.set(now, due, timer),
+            Expiry::NotNow => self.timers.set_late(timer),
         }
     }
 }
 
-/// Ends an admission whose session is over, unless a hold of it is active. `false`: try again.
-fn end_session(ring: &Ring, house: &House, entry: EntryId, until: TimeMs, now: TimeMs) -> bool {
+/// Ends an admission whose session is over, unless a hold of it is active.
+fn end_session(ring: &Ring, house: &House, entry: EntryId, now: TimeMs) -> Expiry {
     let line = &house.line;
-    let over = || line.look(entry).stand() == Stand::Admitted && line.session_until(entry) == until;
-    if !over() {
-        return true;
-    }
-    if line.look(entry).holds() > 0 || !ring.has_room() {
-        return false;
-    }
-    let Some(turn) = line.try_turn(entry) else { return false };
-    if !over() || turn.seen().holds() > 0 {
+    let over = |seen: EntryWord| {
+        let until = line.session_until(entry);
+        match seen.stand() {
+            Stand::Admitted if until > now => Some(Expiry::Later(until)),
+            // Whoever ends the hold takes it off the account before his event can be drained.
+            Stand::Admitted if seen.holds() > 0 => Some(Expiry::Held),
+            Stand::Admitted => None,
+            _ => Some(Expiry::Done),
+        }
+    };
+    let Some(turn) = line.try_turn(entry) else { return Expiry::NotNow };
+    if let Some(not_over) = over(turn.seen()) {
         turn.end();
-        return false;
+        return not_over;
     }
     let (number, was) = (line.number(entry), crate::event::Standing::Admitted);
     let reason = LeaveReason::SessionOver;
@@ -179,13 +201,13 @@ fn end_session(ring: &Ring, house: &House, entry: EntryId, until: TimeMs, now: T
     decision.publish(Body::Left { entry, number, was, reason });
     line.count_active(false, true);
     turn.end_at(Stand::Expired);
-    true
+    Expiry::Done
 }
 
 impl Desk {
     fn new(house: Arc<House>, now: TimeMs) -> Desk {
-        let back = BTreeSet::new();
-        Desk { house, head: LineNumber(1), back, credit: ADMISSION_CREDIT, credited_at: now }
+        let head = house.line.head_at_start();
+        Desk { house, head, credit: ADMISSION_CREDIT, credited_at: now }
     }
 
     fn tick(&mut self, ring: &Ring, now: TimeMs) {
@@ -195,22 +217,19 @@ impl Desk {
         let most = (rate * CREDIT_MS_MAX).max(ADMISSION_CREDIT);
         self.credit = rate.saturating_mul(elapsed_ms).saturating_add(self.credit).min(most);
         self.credited_at = self.credited_at.max(now);
-        while let Some(number) = self.house.line.next_return() {
-            self.back.insert(number);
-        }
-        while self.may_admit(line) && ring.has_room() {
-            let (number, came_back) = match self.back.first() {
-                Some(number) => (*number, true),
-                None => (self.head, false),
-            };
-            if number > self.house.line.last_number() {
+        for _ in 0..STEPS_PER_TICK_MAX {
+            if !self.may_admit(line) || !ring.has_room() {
+                break;
+            }
+            let last = self.house.line.last_number();
+            let came_back = self.house.line.first_back();
+            let number = came_back.unwrap_or(self.head);
+            if number > last {
                 break;
             }
             match self.look_at(ring, number, line, now) {
                 Step::Wait => break,
-                Step::Next if came_back => {
-                    self.back.pop_first();
-                }
+                Step::Next if came_back.is_some() => {}
                 Step::Next => self.head = LineNumber(number.0 + 1),
             }
         }
@@ -221,7 +240,9 @@ impl Desk {
             LineMode::Paused => false,
             LineMode::Open => true,
             LineMode::Fifo => {
-                self.credit >= ADMISSION_CREDIT && self.house.line.active() < line.max_active
+                line.rate_per_1000s > 0
+                    && self.credit >= ADMISSION_CREDIT
+                    && self.house.line.active() < line.max_active
             }
         }
     }
@@ -245,11 +266,12 @@ impl Desk {
         let came_back = stand == Stand::Back;
         if entries.number(entry) != number || !(stand == Stand::Waiting || came_back) {
             // Given up, and perhaps joined again with a later number.
+            entries.no_longer_back(number);
             turn.end();
             return Step::Next;
         }
         if came_back {
-            entries.count_back_gone();
+            entries.no_longer_back(number);
         }
         let showtime = self.house.showtime();
         if line.mode == LineMode::Fifo && !entries.alive(entry, now, line.grace_ms) {

@@ -91,9 +91,11 @@
 //! | [`naive`] | the same operations behind plain collections, for tests and benches |
 #![forbid(unsafe_code)]
 
+mod back;
 mod best;
 mod emit;
 mod engine;
+mod entry;
 pub mod event;
 mod handle;
 mod hold;
@@ -110,16 +112,18 @@ mod reject;
 mod ring;
 mod seat_map;
 pub mod state;
+mod summary;
 mod sync;
 mod table;
+mod timers;
 mod wheel;
 
 pub use best::{BEST_SEATS_MAX, BestRequest};
 pub use engine::{Engine, EngineConfig, SHOWTIMES_MAX};
+pub use entry::LIMIT_MAX;
 pub use handle::{Context, Extended, Handle, Held, HoldRequest, Joined, OpenShowtime};
-pub use hold::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN};
+pub use hold::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN, SLOTS_MAX};
 pub use house::House;
 pub use keeper::Keeper;
-pub use line::LIMIT_MAX;
 pub use reject::{Conflict, Reject, SeatState};
 pub use ring::{DECISION_EVENTS_MAX, PARTS_MAX};

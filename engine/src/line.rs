@@ -1,163 +1,27 @@
-//! Entries and the line: who a buyer is in one showtime, and where he stands.
-//!
-//! ```text
-//! entry word
-//! 63  49  48  47              24 23        4   3    2   0
-//! +-----+-----+------------------+-----------+------+-----+
-//! |     |known| seats in use     | holds     | turn |place|
-//! +-----+-----+------------------+-----------+------+-----+
-//! ```
-//!
-//! *Known* is set once the event that gave the buyer this entry is published. *Seats in use* are
-//! held and bought ones, *holds* the active holds. Whoever sets the turn bit alone may add to them
-//! or change the place; a buyer's parallel requests take turns at it, so one that fails never makes
-//! another look over the limit. Giving seats back needs no turn.
+//! The line of a showtime, and its entries: who a buyer is in it.
 //!
 //! A number is taken with one `fetch_add`; the order of numbers is the order of the line. The
 //! row of that number in `by_number` then gets the entry, and the keeper, who walks along the
-//! numbers, waits for a row that is still empty.
-
-use std::collections::BTreeSet;
+//! numbers, waits for a row that is still empty. Where an entry stands is in its word, see
+//! `entry.rs`.
 
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
 
-use crate::event::Standing;
+use crate::back::Back;
+use crate::entry::{Account, EntryWord, KNOWN, Stand, Turn, place_bits};
 use crate::ids::{BuyerId, EntryId, LineNumber, Seq, TimeMs};
 use crate::index::Index;
 use crate::reject::Reject;
 use crate::state::{EntryState, Place};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Patience};
+use crate::sync::{AtomicU32, Ordering};
 use crate::table::Table;
 
 /// Entries of one showtime at most.
 const ENTRIES_MAX: u32 = 1 << 28;
 /// Numbers of one showtime at most.
-const NUMBERS_MAX: u32 = u32::MAX - 1;
-/// Seats in use of one buyer at most: what the word has room for.
-pub const LIMIT_MAX: u32 = (1 << 20) - 1;
-
-const PLACE_MASK: u64 = 0b111;
-const TURN: u64 = 1 << 3;
-const HOLD_ONE: u64 = 1 << 4;
-const HOLDS_MASK: u64 = (1 << 20) - 1;
-const SEATS_SHIFT: u32 = 24;
-const SEATS_MASK: u64 = (1 << 24) - 1;
-const KNOWN: u64 = 1 << 48;
-
-// A buyer cannot have more holds than seats, so neither field overflows into the next.
-const _: () = assert!((LIMIT_MAX as u64) <= HOLDS_MASK && HOLDS_MASK <= SEATS_MASK);
-
-/// Where an entry stands, as its word says it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stand {
-    /// Not in the line.
-    Out,
-    Waiting,
-    Admitted,
-    /// Passed over and not seen since.
-    Passed,
-    /// Passed over and back: next to be admitted.
-    Back,
-    /// The session ran out.
-    Expired,
-}
-
-/// The entry word, taken apart.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct EntryWord(u64);
-
-impl EntryWord {
-    pub(crate) fn stand(self) -> Stand {
-        match self.0 & PLACE_MASK {
-            0 => Stand::Out,
-            1 => Stand::Waiting,
-            2 => Stand::Admitted,
-            3 => Stand::Passed,
-            4 => Stand::Back,
-            _ => Stand::Expired,
-        }
-    }
-
-    pub(crate) fn seats(self) -> u32 {
-        (self.0 >> SEATS_SHIFT & SEATS_MASK) as u32
-    }
-
-    pub(crate) fn holds(self) -> u32 {
-        (self.0 >> 4 & HOLDS_MASK) as u32
-    }
-
-    /// The log knows whose entry it is.
-    pub(crate) fn known(self) -> bool {
-        self.0 & KNOWN != 0
-    }
-
-    fn taken(self) -> bool {
-        self.0 & TURN != 0
-    }
-}
-
-fn place_bits(stand: Stand) -> u64 {
-    match stand {
-        Stand::Out => 0,
-        Stand::Waiting => 1,
-        Stand::Admitted => 2,
-        Stand::Passed => 3,
-        Stand::Back => 4,
-        Stand::Expired => 5,
-    }
-}
-
-impl Stand {
-    /// As an event says it; `None` if not in the line and not let in.
-    pub(crate) fn standing(self) -> Option<Standing> {
-        match self {
-            Stand::Waiting => Some(Standing::Waiting),
-            Stand::Passed | Stand::Back => Some(Standing::Passed),
-            Stand::Admitted => Some(Standing::Admitted),
-            Stand::Out | Stand::Expired => None,
-        }
-    }
-}
-
-/// The turn at an entry: until `end`, nobody else changes its place or adds to its seats.
-#[must_use = "the turn must be ended"]
-pub(crate) struct Turn<'a> {
-    word: &'a AtomicU64,
-    seen: EntryWord,
-}
-
-impl Turn<'_> {
-    /// What the word was when the turn began. Seats and holds may have become fewer since.
-    pub(crate) fn seen(&self) -> EntryWord {
-        self.seen
-    }
-
-    /// The event that gives the buyer this entry is published.
-    pub(crate) fn make_known(&self) {
-        self.word.fetch_or(KNOWN, Ordering::Relaxed);
-    }
-
-    /// Ends the turn without a change.
-    pub(crate) fn end(self) {
-        // Release, as in the other two: what was done in the turn is before the next turn, whose
-        // CAS acquires.
-        self.word.fetch_sub(TURN, Ordering::Release);
-    }
-
-    /// Ends the turn after a hold of `seats` seats.
-    pub(crate) fn end_with_hold(self, seats: u32) {
-        let more = (u64::from(seats) << SEATS_SHIFT) + HOLD_ONE;
-        self.word.fetch_add(more - TURN, Ordering::Release);
-    }
-
-    /// Ends the turn with the entry at another place.
-    pub(crate) fn end_at(self, stand: Stand) {
-        let change = place_bits(stand).wrapping_sub(place_bits(self.seen.stand()));
-        self.word.fetch_add(change.wrapping_sub(TURN), Ordering::Release);
-    }
-}
-
+// Half of what 32 bits can say: counting beyond it by all who are refused never wraps.
+const NUMBERS_MAX: u32 = 1 << 31;
 /// Columns of an entry's record.
 mod column {
     pub(super) const BUYER: usize = 0;
@@ -165,6 +29,8 @@ mod column {
     pub(super) const SEEN_AT: usize = 2;
     pub(super) const SESSION_UNTIL: usize = 3;
     pub(super) const JOINED_SEQ: usize = 4;
+    /// Calls of `watch` without their `unwatch`.
+    pub(super) const STREAMS: usize = 5;
 }
 
 /// What `by_number` has for a number that no join was committed for.
@@ -191,10 +57,10 @@ pub(crate) struct Line {
     by_number: Table<1>,
     /// Admitted entries.
     active: AtomicU32,
-    /// Numbers that were passed over and are back, on their way to the keeper.
-    returns: SegQueue<LineNumber>,
-    /// How many are passed over and back.
-    back: AtomicU32,
+    /// Passed over and back.
+    back: Back,
+    /// What the desk looked at first when the line was made.
+    head_at_start: LineNumber,
 }
 
 impl Line {
@@ -208,15 +74,18 @@ impl Line {
             last_number: CachePadded::new(AtomicU32::new(0)),
             by_number: Table::new(),
             active: AtomicU32::new(0),
-            returns: SegQueue::new(),
-            back: AtomicU32::new(0),
+            back: Back::new(),
+            head_at_start: LineNumber(1),
         }
     }
 
     /// The line of an image. Everybody has just given a sign of life.
     pub(crate) fn restore(entries: &[EntryState], last: LineNumber, now: TimeMs) -> Line {
-        let line = Line::new();
-        let mut known = BTreeSet::new();
+        let mut line = Line::new();
+        let mut head = last.0 + 1;
+        for number in 1..=last.0 {
+            line.by_number.row(number)[0].store(VOID, Ordering::Relaxed);
+        }
         for (index, entry) in entries.iter().enumerate() {
             let id = EntryId(index as u32);
             if *entry == EntryState::UNUSED {
@@ -237,17 +106,17 @@ impl Line {
             };
             line.words.row(id.0)[0].store(place_bits(stand) | KNOWN, Ordering::Relaxed);
             line.count_active(stand == Stand::Admitted, false);
+            if stand == Stand::Waiting {
+                head = head.min(entry.number.0);
+            }
             if stand.standing().is_some() && entry.number != LineNumber::NONE {
-                known.insert(entry.number);
                 let at = &line.by_number.row(entry.number.0)[0];
                 at.store(u64::from(id.0) + 1, Ordering::Relaxed);
             }
             let inserted = line.buyers.insert(entry.buyer.0, id.0, |id| line.key(id));
             debug_assert!(inserted.is_ok(), "an image has one entry a buyer");
         }
-        for number in (1..=last.0).map(LineNumber).filter(|number| !known.contains(number)) {
-            line.by_number.row(number.0)[0].store(VOID, Ordering::Relaxed);
-        }
+        line.head_at_start = LineNumber(head);
         line.entries.store(entries.len() as u32, Ordering::Relaxed);
         line.last_number.store(last.0, Ordering::Relaxed);
         line
@@ -293,55 +162,42 @@ impl Line {
         entry.0 < self.entries.load(Ordering::Acquire)
     }
 
-    fn word(&self, entry: EntryId) -> &AtomicU64 {
-        &self.words.row(entry.0)[0]
+    /// The account of an entry; `None` if there is no such entry.
+    #[inline]
+    pub(crate) fn account(&self, entry: EntryId) -> Option<Account<'_>> {
+        let there = entry.0 < self.entries.load(Ordering::Acquire);
+        there.then(|| Account(&self.words.row(entry.0)[0]))
     }
 
+    /// The account of an entry that the caller has from the engine.
+    pub(crate) fn own_account(&self, entry: EntryId) -> Account<'_> {
+        self.account(entry).expect("an entry is counted before anybody knows it")
+    }
+
+    /// Where the entry stands.
     pub(crate) fn look(&self, entry: EntryId) -> EntryWord {
-        EntryWord(self.word(entry).load(Ordering::Acquire))
+        self.own_account(entry).look()
     }
 
     /// Waits for the turn at the entry, or says `Contended`.
     pub(crate) fn turn(&self, entry: EntryId) -> Result<Turn<'_>, Reject> {
-        let mut patience = Patience::new();
-        loop {
-            if let Some(turn) = self.try_turn(entry) {
-                return Ok(turn);
-            }
-            if !patience.wait() {
-                return Err(Reject::Contended);
-            }
-        }
+        self.own_account(entry).turn()
     }
 
     /// The turn at the entry, if it is free.
     pub(crate) fn try_turn(&self, entry: EntryId) -> Option<Turn<'_>> {
-        let word = self.word(entry);
-        let mut seen = EntryWord(word.load(Ordering::Relaxed));
-        while !seen.taken() {
-            let mine = seen.0 | TURN;
-            // Acquire pairs with the Release that ended the turn before, and with that of
-            // `give_back`: its event's number is below ours.
-            match word.compare_exchange_weak(seen.0, mine, Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(Turn { word, seen }),
-                Err(now) => seen = EntryWord(now),
-            }
-        }
-        None
+        self.own_account(entry).try_turn()
     }
 
-    /// Takes seats off the buyer's account, after the event that freed them is published; and a
-    /// hold, if it was active.
+    /// Takes seats off the buyer's account, after the number of the event that frees them is
+    /// claimed; and a hold, if it was active.
     pub(crate) fn give_back(&self, entry: EntryId, seats: u32, active_hold: bool) {
-        let less = (u64::from(seats) << SEATS_SHIFT) + u64::from(active_hold) * HOLD_ONE;
-        // Release pairs with the Acquire of `try_turn`.
-        self.word(entry).fetch_sub(less, Ordering::Release);
+        self.own_account(entry).give_back(seats, active_hold);
     }
 
     /// Puts restored holds on the account.
     pub(crate) fn charge(&self, entry: EntryId, seats: u32, active_hold: bool) {
-        let more = (u64::from(seats) << SEATS_SHIFT) + u64::from(active_hold) * HOLD_ONE;
-        self.word(entry).fetch_add(more, Ordering::Relaxed);
+        self.own_account(entry).charge(seats, active_hold);
     }
 
     /// Takes the next number for an entry whose turn the caller has.
@@ -354,7 +210,7 @@ impl Line {
         let number = LineNumber(last + 1);
         let record = self.records.row(entry.0);
         record[column::NUMBER].store(number.0.into(), Ordering::Relaxed);
-        record[column::SEEN_AT].store(now.0, Ordering::Relaxed);
+        record[column::SEEN_AT].fetch_max(now.0, Ordering::Relaxed);
         // Release pairs with the Acquire in `at_number`.
         self.by_number.row(number.0)[0].store(u64::from(entry.0) + 1, Ordering::Release);
         Ok(number)
@@ -394,15 +250,28 @@ impl Line {
         self.records.row(entry.0)[column::JOINED_SEQ].store(seq.0, Ordering::Relaxed);
     }
 
-    /// Whether the entry has given a sign of life within `grace_ms`.
+    /// Whether the entry has given a sign of life within `grace_ms`, or gives one all the time.
     pub(crate) fn alive(&self, entry: EntryId, now: TimeMs, grace_ms: u32) -> bool {
-        let seen_at = TimeMs(self.records.row(entry.0)[column::SEEN_AT].load(Ordering::Relaxed));
-        now.since_ms(seen_at) <= grace_ms.into()
+        let record = self.records.row(entry.0);
+        let seen_at = TimeMs(record[column::SEEN_AT].load(Ordering::Relaxed));
+        let streams = record[column::STREAMS].load(Ordering::Relaxed);
+        streams > 0 || now.since_ms(seen_at) <= grace_ms.into()
+    }
+
+    /// Notes that a sign of life is given all the time, until as many calls of `unwatch`.
+    pub(crate) fn watch(&self, entry: EntryId, now: TimeMs) {
+        self.records.row(entry.0)[column::STREAMS].fetch_add(1, Ordering::Relaxed);
+        self.touch(entry, now);
+    }
+
+    pub(crate) fn unwatch(&self, entry: EntryId, now: TimeMs) {
+        self.touch(entry, now);
+        self.records.row(entry.0)[column::STREAMS].fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Notes a sign of life; whoever was passed over is back with it.
     pub(crate) fn touch(&self, entry: EntryId, now: TimeMs) {
-        self.records.row(entry.0)[column::SEEN_AT].store(now.0, Ordering::Relaxed);
+        self.records.row(entry.0)[column::SEEN_AT].fetch_max(now.0, Ordering::Relaxed);
         if self.look(entry).stand() != Stand::Passed {
             return;
         }
@@ -411,23 +280,33 @@ impl Line {
         if turn.seen().stand() != Stand::Passed {
             return turn.end();
         }
-        self.back.fetch_add(1, Ordering::Relaxed);
-        self.returns.push(self.number(entry));
+        self.back.insert(self.number(entry));
         turn.end_at(Stand::Back);
     }
 
-    pub(crate) fn next_return(&self) -> Option<LineNumber> {
-        self.returns.pop()
+    /// One that was back is admitted, gone, or passed over again; the caller has its turn.
+    pub(crate) fn no_longer_back(&self, number: LineNumber) {
+        self.back.remove(number);
     }
 
-    /// One that was back is admitted, gone, or passed over again.
-    pub(crate) fn count_back_gone(&self) {
-        self.back.fetch_sub(1, Ordering::Relaxed);
+    /// The lowest number that was passed over and is back.
+    pub(crate) fn first_back(&self) -> Option<LineNumber> {
+        self.back.first(self.last_number())
     }
 
-    /// How many are passed over and back.
+    /// How many were passed over and are back.
     pub(crate) fn back(&self) -> u32 {
-        self.back.load(Ordering::Relaxed)
+        self.back.len()
+    }
+
+    /// How many below `number` were passed over and are back.
+    pub(crate) fn back_before(&self, number: LineNumber) -> u32 {
+        self.back.before(number)
+    }
+
+    /// The lowest number that waited in order when the line was made.
+    pub(crate) fn head_at_start(&self) -> LineNumber {
+        self.head_at_start
     }
 
     /// Counts an entry in or out of the admitted.

@@ -7,12 +7,13 @@
 use loom::sync::Arc;
 use loom::thread;
 
+use crate::entry::Stand;
 use crate::event::{Batch, Body, Event, EventWords};
 use crate::hold::{BATCH, Facts, Found, Slab, State};
 use crate::ids::{
     BlockIndex, BuyerId, EntryId, Epoch, HoldId, LineNumber, Part, Seq, ShowtimeId, TimeMs,
 };
-use crate::line::{Line, Stand};
+use crate::line::Line;
 use crate::reject::Reject;
 use crate::ring::Ring;
 use crate::seat_map::SeatMap;
@@ -25,7 +26,7 @@ fn part(block: u32, mask: u64) -> Part {
 
 /// A map with these seats free.
 fn map(free: &[u64]) -> Arc<SeatMap> {
-    let map = SeatMap::empty(free.len());
+    let map = SeatMap::empty(free.iter().map(|_| 64));
     for (block, mask) in free.iter().enumerate().filter(|(_, mask)| **mask != 0) {
         map.give_back(part(block as u32, *mask));
     }
@@ -51,7 +52,8 @@ fn one_of_two_gets_an_overlapping_seat() {
     });
 }
 
-/// R10. Planted: `look_at` leaves the version out; `look_at` calls a tried bit taken.
+/// R10. Planted: `look_at` leaves the version out; `look_at` calls a tried bit taken; `untry` clears
+/// `trying` before it counts the version.
 #[test]
 fn a_seat_that_is_only_tried_is_not_called_taken() {
     loom::model(|| {
@@ -119,6 +121,35 @@ fn a_block_with_a_free_seat_is_in_the_summary() {
     });
 }
 
+/// R10. Planted: only who finds the block full looks at its bit.
+#[test]
+fn a_seat_given_back_is_found_even_beside_one_that_is_coming_back() {
+    loom::model(|| {
+        let map = map(&[0]);
+        let other = Arc::clone(&map);
+        let other = spawn(move || other.give_back(part(0, 0b10)));
+        map.give_back(part(0, 0b01));
+        // Whoever was told that the first seat is free looks for it now.
+        assert_eq!(map.next_with_free(0, 1), Some(BlockIndex(0)));
+        other.join().unwrap();
+    });
+}
+
+/// R10. Planted: `begun` is counted after the first seat is taken.
+#[test]
+fn who_misses_a_seat_that_is_only_tried_knows_of_the_try() {
+    loom::model(|| {
+        // The second block is full, so the first is tried and given back.
+        let map = map(&[0b1, 0]);
+        let whole = Arc::clone(&map);
+        let whole = spawn(move || whole.take(&[part(0, 1), part(1, 1)]).is_ok());
+        let ended = map.tries_ended();
+        let missed = map.free(BlockIndex(0)) == 0;
+        assert!(!(missed && map.untried_since(ended)), "nobody ever had the seat");
+        assert!(!whole.join().unwrap());
+    });
+}
+
 /// R1, R12. Planted: `own` stores instead of exchanging.
 #[test]
 fn of_confirm_and_expiry_and_release_one_wins() {
@@ -127,7 +158,9 @@ fn of_confirm_and_expiry_and_release_one_wins() {
         let mut cache = Vec::new();
         assert!(slab.fill(&mut cache, 1));
         let facts = Facts { entry: EntryId(3), house: 0, created_at: NOW };
-        let slot = slab.make(&mut cache, Seq(9), facts, TimeMs(2_000), &[part(0, 1)]);
+        let generation = slab.generation(&cache);
+        let parts = [part(0, 1)];
+        let slot = slab.make(&mut cache, generation, Seq(9), facts, TimeMs(2_000), &parts);
         let id = HoldId { slot, seq: Seq(9) };
         let slab = Arc::new(slab);
         let race = move |slab: &Slab, confirm: bool| match slab.find_now(id) {
@@ -259,9 +292,8 @@ fn whoever_comes_back_is_counted_back_once() {
         let other = spawn(move || other.touch(entry, NOW));
         line.touch(entry, NOW);
         other.join().unwrap();
-        assert_eq!(line.back(), 1);
-        assert_eq!(line.next_return(), Some(LineNumber(1)));
-        assert_eq!(line.next_return(), None);
+        assert_eq!(line.back_before(LineNumber(2)), 1);
+        assert_eq!(line.first_back(), Some(LineNumber(1)));
     });
 }
 

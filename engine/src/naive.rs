@@ -432,7 +432,8 @@ impl House {
 
     fn has_room(&self) -> bool {
         let active = self.entries.iter().filter(|it| it.place == Place::Admitted).count();
-        active < self.line.max_active as usize && self.credit >= ADMISSION
+        let flows = self.line.rate_per_1000s > 0 && self.credit >= ADMISSION;
+        active < self.line.max_active as usize && flows
     }
 
     fn earn_credit(&mut self, now: TimeMs) {

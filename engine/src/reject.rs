@@ -48,11 +48,13 @@ pub enum Reject {
     AlreadyOpen,
 }
 
-/// Seats of one block that stand in the way; the three masks do not overlap and one is not empty.
+/// Seats of one block that stand in the way; the masks do not overlap and one is not empty.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conflict {
     /// The block.
     pub block: BlockIndex,
+    /// Seats that are free, where that is what stands in the way.
+    pub free: u64,
     /// Seats that somebody holds.
     pub held: u64,
     /// Seats that are sold.
@@ -82,7 +84,8 @@ impl Conflict {
             let part = crate::ids::Part { block, mask };
             part.seats().map(move |seat| (seat, state))
         };
-        each(self.held, SeatState::Held)
+        each(self.free, SeatState::Free)
+            .chain(each(self.held, SeatState::Held))
             .chain(each(self.sold, SeatState::Sold))
             .chain(each(self.blocked, SeatState::Blocked))
     }

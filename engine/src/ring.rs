@@ -62,28 +62,32 @@ impl Ring {
     }
 
     /// Whether a registered writer may make a decision now.
+    #[inline]
     pub(crate) fn has_room(&self) -> bool {
         // Acquire pairs with the reader's Release store: whoever writes a slot after this look
         // writes after the reader has copied what was in it. `claimed` may be stale, by at most
         // what the other writers claim meanwhile, and the slack has room for that.
         let consumed = self.consumed.load(Ordering::Acquire);
-        self.claimed.load(Ordering::Relaxed) + self.slack <= consumed + self.slot_mask + 1
+        self.claimed.load(Ordering::Acquire) + self.slack <= consumed + self.slot_mask + 1
     }
 
     /// Takes `count` consecutive numbers and gives the first.
+    #[inline]
     pub(crate) fn claim(&self, count: usize) -> Seq {
         debug_assert!(0 < count && count <= DECISION_EVENTS_MAX);
-        // Relaxed: two decisions about one seat are ordered by the seat's own word (Release when
-        // it is given back, Acquire when it is taken), and of two additions that are so ordered
-        // the first gets the lower number.
-        Seq(self.claimed.fetch_add(count as u64, Ordering::Relaxed) + 1)
+        // Two decisions about one seat are ordered by the seat's own word (Release when it is given
+        // back, Acquire when it is taken), and of two additions that are so ordered the first gets
+        // the lower number. AcqRel: what the writers before had looked at in `has_room`, this one
+        // has, so that all that was read from its slot is before what it writes there.
+        Seq(self.claimed.fetch_add(count as u64, Ordering::AcqRel) + 1)
     }
 
     /// Gives the event to the reader. `words[0]` is a number from `claim`.
+    #[inline]
     pub(crate) fn publish(&self, words: &EventWords) {
         let slot: &[AtomicU64; SLOT_WORDS] = self.slots.row((words[0] & self.slot_mask) as usize);
-        for (to, from) in slot.iter().zip(words).skip(1) {
-            to.store(*from, Ordering::Relaxed);
+        for n in 1..SLOT_WORDS {
+            slot[n].store(words[n], Ordering::Relaxed);
         }
         // Release pairs with the reader's Acquire load of the same word.
         slot[0].store(words[0], Ordering::Release);

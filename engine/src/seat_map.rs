@@ -2,39 +2,63 @@
 //!
 //! Taking any seats of one block is one CAS that clears their bits: all or nothing, by any
 //! thread, and from that instant they are taken. Seats of several blocks are taken in ascending
-//! order; until the last block is reached the earlier ones are only *tried*, and given back if a
-//! later one refuses. Nobody may be told "taken" because of a seat that is only tried (R10), so
-//! beside the masks stands, for multi-block requests only, a pair of words a block:
+//! order. The CAS on the last block decides; until then the earlier ones are only *tried*, and
+//! given back if the last one, or one between, refuses. Nobody may be told "taken" because of a
+//! seat that is only tried (R10), so beside the word of free seats a block has a row of four:
 //!
 //! ```text
 //! trying    seats that one multi-block request, and no other, is trying
-//! version   counts the begin and the end of every such try
+//! version   counts the tries that were given back (56) | seats of the block (8)
+//! sold      of the seats that are not free
+//! blocked   of the seats that are not free; the others are held
 //!
-//! try:      trying |= seats;  version += 1;  free &= !seats;  ... next block
-//! decided:  version += 1;  trying &= !seats                       (of every block)
-//! refused:  free |= seats;  version += 1;  trying &= !seats       (of every block so far)
+//! try:      trying |= seats;  free &= !seats;  ... next block
+//! decided:  trying &= !seats                                  (of every block but the last)
+//! refused:  free |= seats;  version += 1;  trying &= !seats   (of every block so far)
 //! ```
 //!
-//! A refused reader loads version, trying, free and version again. If the two versions are
-//! equal, then a seat that `free` misses only because of a try had its try begun before the
-//! first load (else the versions differ), so its bit was set in `trying` by then, and was still
-//! set (it is cleared only after the version has moved). A missing seat that `trying` does not
-//! have was therefore really taken. Loom checks this in `model.rs`.
+//! A refused reader loads version, free, trying and version again. Say that a seat was missing
+//! from `free` because of a try, and not in `trying`. The try had set it there before it took it,
+//! so it was cleared since: the try has ended. If it was decided, the seat was really taken. If
+//! it was refused, `version` was counted before, and the second load sees that. If the first saw
+//! it too, `free` was loaded after the seat was given back, and did not miss it. So with both
+//! versions equal, a missing seat that `trying` does not have was really taken. Loom checks this
+//! in `model.rs`.
+
+use crossbeam::utils::CachePadded;
 
 use crate::ids::{BlockIndex, Part};
 use crate::layout::{BLOCK_SEATS, Layout};
 use crate::reject::{Conflict, Reject, SeatState};
+use crate::ring::PARTS_MAX;
+use crate::summary::Summary;
 use crate::sync::{AtomicU64, Ordering, Patience};
-use crate::table::zeroed;
+use crate::table::{Words, zeroed};
+
+/// Words of a row, half a cache line: whoever explains a refusal loads one line.
+const ROW_WORDS: usize = 4;
+const TRYING: usize = 0;
+const VERSION: usize = 1;
+const SOLD: usize = 2;
+const BLOCKED: usize = 3;
+/// Bits of the version word that say how many seats the block has, 1 to 64.
+const LEN_BITS: u32 = 8;
+const LEN_MASK: u64 = (1 << LEN_BITS) - 1;
+const VERSION_ONE: u64 = 1 << LEN_BITS;
 
 pub(crate) struct SeatMap {
     free: Box<[AtomicU64]>,
-    sold: Box<[AtomicU64]>,
-    blocked: Box<[AtomicU64]>,
-    /// `trying` and `version` of block `b` at `2b` and `2b + 1`.
-    settling: Box<[AtomicU64]>,
-    /// One bit a block that has anything free. A set bit may be stale, a clear one is not.
-    summary: Box<[AtomicU64]>,
+    rows: Words,
+    summary: Summary,
+    tries: CachePadded<Tries>,
+}
+
+/// Counts multi-block requests, so that a search that finds nothing knows whether one of them had
+/// seats that it did not get in the end.
+#[derive(Default)]
+struct Tries {
+    begun: AtomicU64,
+    ended: AtomicU64,
 }
 
 /// What a look at the seats of one block saw.
@@ -51,104 +75,167 @@ enum Look {
 impl SeatMap {
     /// All seats of the layout, free.
     pub(crate) fn new(layout: &Layout) -> SeatMap {
-        let blocks = layout.blocks().len();
-        let map = SeatMap::empty(blocks);
+        let map = SeatMap::empty(layout.blocks().iter().map(|block| block.len));
         for (index, block) in layout.blocks().iter().enumerate() {
             map.free[index].store(block.full(), Ordering::Relaxed);
-            map.mark_free(BlockIndex(index as u32));
+            map.summary.mark_free(BlockIndex(index as u32));
         }
         map
     }
 
-    /// `blocks` blocks without a free seat.
-    pub(crate) fn empty(blocks: usize) -> SeatMap {
-        SeatMap {
-            free: zeroed(blocks),
-            sold: zeroed(blocks),
-            blocked: zeroed(blocks),
-            settling: zeroed(2 * blocks),
-            summary: zeroed(blocks.div_ceil(BLOCK_SEATS as usize)),
+    /// Blocks of these lengths without a free seat.
+    pub(crate) fn empty(lens: impl ExactSizeIterator<Item = u8>) -> SeatMap {
+        let blocks = lens.len();
+        let rows = Words::new(ROW_WORDS * blocks);
+        for (index, len) in lens.enumerate() {
+            rows.row::<ROW_WORDS>(index)[VERSION].store(len.into(), Ordering::Relaxed);
         }
+        let summary = Summary::new(blocks);
+        SeatMap { free: zeroed(blocks), rows, summary, tries: CachePadded::default() }
+    }
+
+    fn row(&self, block: BlockIndex) -> &[AtomicU64; ROW_WORDS] {
+        self.rows.row(block.0 as usize)
+    }
+
+    fn word(&self, block: BlockIndex) -> &AtomicU64 {
+        &self.free[block.0 as usize]
     }
 
     /// The seats of the block that are free, or that somebody may still give back, just now.
     pub(crate) fn free(&self, block: BlockIndex) -> u64 {
-        self.free[block.0 as usize].load(Ordering::Acquire)
+        self.word(block).load(Ordering::Acquire)
     }
 
-    /// What each seat of the block was at some instant of the call: held, sold and blocked.
-    pub(crate) fn conflict(&self, block: BlockIndex, missing: u64) -> Conflict {
-        let sold = self.sold[block.0 as usize].load(Ordering::Acquire) & missing;
-        let blocked = self.blocked[block.0 as usize].load(Ordering::Acquire) & missing & !sold;
-        Conflict { block, held: missing & !sold & !blocked, sold, blocked }
+    /// What each seat of the block was at some instant of the call, if it was not free: held, sold
+    /// or blocked.
+    fn conflict(&self, block: BlockIndex, missing: u64) -> Conflict {
+        let row = self.row(block);
+        let sold = row[SOLD].load(Ordering::Acquire) & missing;
+        let blocked = row[BLOCKED].load(Ordering::Acquire) & missing & !sold;
+        Conflict { block, free: 0, held: missing & !sold & !blocked, sold, blocked }
+    }
+
+    /// What each seat of the part is just now.
+    pub(crate) fn states(&self, part: Part) -> Conflict {
+        let free = part.mask & self.free(part.block);
+        Conflict { free, ..self.conflict(part.block, part.mask & !free) }
     }
 
     /// The state of one seat just now.
     pub(crate) fn state(&self, part: Part) -> SeatState {
-        let missing = part.mask & !self.free(part.block);
-        match self.conflict(part.block, missing) {
-            Conflict { sold, .. } if sold != 0 => SeatState::Sold,
-            Conflict { blocked, .. } if blocked != 0 => SeatState::Blocked,
-            Conflict { held, .. } if held != 0 => SeatState::Held,
-            _ => SeatState::Free,
-        }
+        self.states(part).seats().next().map_or(SeatState::Free, |(_, state)| state)
     }
 
     /// Whether all the seats of `part` are free just now, and there are any.
-    pub(crate) fn has_free(&self, part: Part) -> bool {
+    #[inline]
+    fn has_free(&self, part: Part) -> bool {
         let free = self.free.get(part.block.0 as usize);
         let free = free.map_or(0, |free| free.load(Ordering::Relaxed));
         part.mask != 0 && part.mask & !free == 0
     }
 
-    /// Refuses without a write if a seat of `parts` is taken. `Ok` promises nothing.
-    pub(crate) fn look(&self, parts: &[Part]) -> Result<(), Reject> {
-        parts.iter().try_for_each(|part| match self.look_at(*part) {
-            Look::Taken(missing) => Err(self.refusal(part.block, missing)),
-            Look::Free | Look::Unsettled => Ok(()),
-        })
+    /// Whether the house has these seats, and there are any.
+    fn has(&self, part: Part) -> bool {
+        if part.mask == 0 || part.block.0 as usize >= self.free.len() {
+            return false;
+        }
+        let len = self.row(part.block)[VERSION].load(Ordering::Relaxed) & LEN_MASK;
+        part.mask & !(u64::MAX >> (u64::from(BLOCK_SEATS) - len)) == 0
+    }
+
+    /// Whether the house has these seats, each block once and ascending.
+    pub(crate) fn check(&self, parts: &[Part]) -> Result<(), Reject> {
+        if parts.len() > PARTS_MAX {
+            return Err(Reject::TooMany);
+        }
+        let ascending = parts.windows(2).all(|pair| pair[0].block < pair[1].block);
+        if parts.is_empty() || !ascending || !parts.iter().all(|part| self.has(*part)) {
+            return Err(Reject::UnknownSeat);
+        }
+        Ok(())
+    }
+
+    /// Refuses without a write what the house does not have, or what is taken; gives the number of
+    /// seats. `Ok` promises nothing more.
+    #[inline]
+    pub(crate) fn look(&self, parts: &[Part]) -> Result<u32, Reject> {
+        match parts {
+            // A free seat is there: nothing else is loaded.
+            [part] if self.has_free(*part) => Ok(part.mask.count_ones()),
+            _ => self.look_closer(parts),
+        }
+    }
+
+    #[inline(never)]
+    fn look_closer(&self, parts: &[Part]) -> Result<u32, Reject> {
+        self.check(parts)?;
+        for part in parts {
+            if let Look::Taken(missing) = self.look_at(*part) {
+                return Err(self.refusal(part.block, missing));
+            }
+        }
+        Ok(parts.iter().map(|part| part.mask.count_ones()).sum())
     }
 
     /// Takes all the seats of `parts`, whose blocks ascend, or none.
+    #[inline]
     pub(crate) fn take(&self, parts: &[Part]) -> Result<(), Reject> {
         match parts {
+            [part] if self.clear(*part) => Ok(()),
             [part] => self.take_one(*part),
             _ => self.take_many(parts),
         }
     }
 
+    #[inline(never)]
     fn take_one(&self, part: Part) -> Result<(), Reject> {
         let mut patience = Patience::new();
         loop {
             if self.clear(part) {
                 return Ok(());
             }
-            match self.look_at(part) {
-                Look::Taken(missing) => return Err(self.refusal(part.block, missing)),
-                Look::Free => {}
-                Look::Unsettled if patience.wait() => {}
-                Look::Unsettled => return Err(Reject::Contended),
+            if let Look::Taken(missing) = self.look_at(part) {
+                return Err(self.refusal(part.block, missing));
+            }
+            if !patience.wait() {
+                return Err(Reject::Contended);
             }
         }
     }
 
+    #[inline(never)]
     fn take_many(&self, parts: &[Part]) -> Result<(), Reject> {
+        let Some((last, others)) = parts.split_last() else { return Ok(()) };
+        // Release, as every write of a try: before any seat is missing because of it.
+        self.tries.begun.fetch_add(1, Ordering::AcqRel);
+        let taken = self.try_all(others).and_then(|()| {
+            let taken = self.take_one(*last);
+            if taken.is_err() {
+                others.iter().for_each(|part| self.untry(*part, true));
+            }
+            taken
+        });
+        if taken.is_ok() {
+            others.iter().for_each(|part| self.untry(*part, false));
+        }
+        self.tries.ended.fetch_add(1, Ordering::AcqRel);
+        taken
+    }
+
+    /// Takes the seats for a request that needs others too, all or none.
+    fn try_all(&self, parts: &[Part]) -> Result<(), Reject> {
         for (tried, part) in parts.iter().enumerate() {
             if let Err(reject) = self.try_block(*part) {
-                parts[..tried].iter().for_each(|part| {
-                    self.give_back(*part);
-                    self.settle(*part);
-                });
+                parts[..tried].iter().for_each(|part| self.untry(*part, true));
                 return Err(reject);
             }
         }
-        parts.iter().for_each(|part| self.settle(*part));
         Ok(())
     }
 
-    /// Takes the seats of one block for a request that needs others too.
     fn try_block(&self, part: Part) -> Result<(), Reject> {
-        let trying = &self.settling[2 * part.block.0 as usize];
+        let trying = &self.row(part.block)[TRYING];
         let mut patience = Patience::new();
         loop {
             // AcqRel, here and on every word of a try: the argument above is one of happens-before
@@ -166,47 +253,44 @@ impl SeatMap {
                 return Err(Reject::Contended);
             }
         }
-        self.count_version(part.block);
         loop {
             if self.clear(part) {
                 return Ok(());
             }
             // These bits of `trying` are ours, so nobody else is only trying these seats.
             let missing = part.mask & !self.free(part.block);
-            if missing != 0 {
-                self.settle(part);
-                return Err(self.refusal(part.block, missing));
+            if missing == 0 && patience.wait() {
+                continue;
             }
+            trying.fetch_and(!part.mask, Ordering::AcqRel);
+            return Err(match missing {
+                0 => Reject::Contended,
+                _ => self.refusal(part.block, missing),
+            });
         }
     }
 
-    /// Ends a try: what of it is taken now is taken for good.
-    fn settle(&self, part: Part) {
-        self.count_version(part.block);
-        let trying = &self.settling[2 * part.block.0 as usize];
-        trying.fetch_and(!part.mask, Ordering::AcqRel);
+    /// Ends a try: its seats are taken for good, or given back.
+    fn untry(&self, part: Part, give_back: bool) {
+        let row = self.row(part.block);
+        if give_back {
+            self.give_back(part);
+            row[VERSION].fetch_add(VERSION_ONE, Ordering::AcqRel);
+        }
+        row[TRYING].fetch_and(!part.mask, Ordering::AcqRel);
     }
 
-    fn count_version(&self, block: BlockIndex) {
-        self.settling[2 * block.0 as usize + 1].fetch_add(1, Ordering::AcqRel);
-    }
-
+    #[inline(never)]
     fn look_at(&self, part: Part) -> Look {
-        let block = part.block.0 as usize;
-        if self.has_free(part) {
-            // Nothing to be explained, so the words of tries stay out of the cache.
-            return Look::Free;
-        }
-        let (trying, version) = (&self.settling[2 * block], &self.settling[2 * block + 1]);
-        let before = version.load(Ordering::Acquire);
-        let tried = trying.load(Ordering::Acquire);
-        let missing = part.mask & !self.free[block].load(Ordering::Acquire);
+        let row = self.row(part.block);
+        let before = row[VERSION].load(Ordering::Acquire);
+        let missing = part.mask & !self.free(part.block);
         if missing == 0 {
             return Look::Free;
         }
+        let taken = missing & !row[TRYING].load(Ordering::Acquire);
         // The three Acquire loads above keep this one behind them.
-        let taken = missing & !tried;
-        if taken != 0 && version.load(Ordering::Relaxed) == before {
+        if taken != 0 && row[VERSION].load(Ordering::Relaxed) == before {
             Look::Taken(taken)
         } else {
             Look::Unsettled
@@ -218,8 +302,9 @@ impl SeatMap {
     }
 
     /// The decision: clears the seats if all of them are free.
+    #[inline]
     fn clear(&self, part: Part) -> bool {
-        let word = &self.free[part.block.0 as usize];
+        let word = self.word(part.block);
         let mut seen = word.load(Ordering::Relaxed);
         while seen & part.mask == part.mask {
             let left = seen & !part.mask;
@@ -229,7 +314,7 @@ impl SeatMap {
             match word.compare_exchange_weak(seen, left, Ordering::AcqRel, Ordering::Relaxed) {
                 Ok(_) => {
                     if left == 0 {
-                        self.mark_full(part.block);
+                        self.summary.mark_full(part.block, word);
                     }
                     return true;
                 }
@@ -240,69 +325,51 @@ impl SeatMap {
     }
 
     /// Makes seats free that the caller owns.
+    #[inline]
     pub(crate) fn give_back(&self, part: Part) {
-        // Release pairs with the Acquire of `clear`.
-        let word = &self.free[part.block.0 as usize];
-        let before = word.fetch_or(part.mask, Ordering::AcqRel);
+        // Release pairs with the Acquire of `clear`; SeqCst is for the summary.
+        let before = self.word(part.block).fetch_or(part.mask, Ordering::SeqCst);
         debug_assert_eq!(before & part.mask, 0, "seats given back were not taken");
-        if before == 0 {
-            self.mark_free(part.block);
-        }
-    }
-
-    fn mark_free(&self, block: BlockIndex) {
-        let (word, bit) = summary_bit(block);
-        self.summary[word].fetch_or(bit, Ordering::AcqRel);
-    }
-
-    /// After the last free seat went. Whoever gives one back sets the bit after the seat, so if
-    /// clearing comes later it sees the seat and sets the bit again.
-    fn mark_full(&self, block: BlockIndex) {
-        let (word, bit) = summary_bit(block);
-        self.summary[word].fetch_and(!bit, Ordering::AcqRel);
-        if self.free(block) != 0 {
-            self.mark_free(block);
-        }
+        self.summary.mark_free(part.block);
     }
 
     /// The first block in `from..end` that may have a free seat.
     pub(crate) fn next_with_free(&self, from: u32, end: u32) -> Option<BlockIndex> {
-        let mut block = from;
-        while block < end {
-            let (word, bit) = summary_bit(BlockIndex(block));
-            let rest = self.summary[word].load(Ordering::Acquire) & !(bit - 1);
-            if rest != 0 {
-                let found = word as u32 * BLOCK_SEATS + rest.trailing_zeros();
-                return (found < end).then_some(BlockIndex(found));
-            }
-            block = (word as u32 + 1) * BLOCK_SEATS;
-        }
-        None
+        self.summary.next_with_free(from, end)
+    }
+
+    /// Multi-block requests that have ended.
+    pub(crate) fn tries_ended(&self) -> u64 {
+        self.tries.ended.load(Ordering::Acquire)
+    }
+
+    /// Whether no multi-block request had seats on trial since `tries_ended` gave `ended`, not
+    /// even one that began before.
+    pub(crate) fn untried_since(&self, ended: u64) -> bool {
+        // The loads of the search are Acquire, and so before this one: if it missed a seat because
+        // of a try, the try had been counted.
+        self.tries.begun.load(Ordering::Acquire) == ended
     }
 
     /// Marks seats that the caller owns as sold, or no longer.
     pub(crate) fn set_sold(&self, part: Part, sold: bool) {
-        set(&self.sold[part.block.0 as usize], part.mask, sold);
+        set(&self.row(part.block)[SOLD], part.mask, sold);
     }
 
     /// Marks seats that the caller owns as off sale, or no longer.
     pub(crate) fn set_blocked(&self, part: Part, blocked: bool) {
-        set(&self.blocked[part.block.0 as usize], part.mask, blocked);
+        set(&self.row(part.block)[BLOCKED], part.mask, blocked);
     }
 
     /// Whether all seats of the part are off sale.
     pub(crate) fn is_blocked(&self, part: Part) -> bool {
-        part.mask & !self.blocked[part.block.0 as usize].load(Ordering::Acquire) == 0
+        part.mask & !self.row(part.block)[BLOCKED].load(Ordering::Acquire) == 0
     }
 
     /// Free seats of `blocks`, each counted at some instant of the call.
     pub(crate) fn count_free(&self, blocks: std::ops::Range<u32>) -> u32 {
         blocks.map(|block| self.free(BlockIndex(block)).count_ones()).sum()
     }
-}
-
-fn summary_bit(block: BlockIndex) -> (usize, u64) {
-    ((block.0 / BLOCK_SEATS) as usize, 1 << (block.0 % BLOCK_SEATS))
 }
 
 fn set(word: &AtomicU64, mask: u64, on: bool) {

@@ -5,6 +5,14 @@ pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+/// Stands between a SeqCst write of one word and the SeqCst load of another. Loom takes SeqCst for
+/// AcqRel everywhere but in fences, so there it is one; elsewhere the accesses say it all.
+#[inline]
+pub(crate) fn seq_cst_here() {
+    #[cfg(loom)]
+    loom::sync::atomic::fence(Ordering::SeqCst);
+}
+
 /// Looks at a word again before giving up on it: spins, then yields, then sleeps, then says it was
 /// enough.
 ///

@@ -35,6 +35,7 @@ impl<const WIDTH: usize> Table<WIDTH> {
     }
 
     /// The row, whose chunk is made if it is the first of it to be asked for.
+    #[inline]
     pub(crate) fn row(&self, index: u32) -> &[AtomicU64; WIDTH] {
         let (chunk, offset) = locate(index);
         let rows = FIRST_ROWS << chunk;
@@ -56,7 +57,7 @@ fn locate(index: u32) -> (usize, usize) {
     (chunk, index as usize - FIRST_ROWS * ((1 << chunk) - 1))
 }
 
-/// Zeroed words; word 0 starts a cache line.
+/// Zeroed words; word 0 starts a cache line. Rows are half a line or whole lines.
 pub(crate) struct Words {
     words: Box<[AtomicU64]>,
     skipped: usize,
@@ -69,6 +70,7 @@ impl Words {
         Words { words, skipped: (LINE_WORDS - past_line) % LINE_WORDS }
     }
 
+    #[inline]
     pub(crate) fn row<const WIDTH: usize>(&self, index: usize) -> &[AtomicU64; WIDTH] {
         self.words[self.skipped + index * WIDTH..]
             .first_chunk()

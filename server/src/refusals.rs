@@ -85,7 +85,8 @@ mod tests {
     #[test]
     fn conflicts_are_named_as_the_plan_names_seats() {
         let hall = hall();
-        let conflict = Conflict { block: BlockIndex(1), held: 0b1, sold: 0b100, blocked: 0 };
+        let conflict =
+            Conflict { block: BlockIndex(1), held: 0b1, sold: 0b100, ..Conflict::default() };
         let problem = problem(Reject::SeatUnavailable(conflict), &hall);
         let body = serde_json::to_value(problem.body()).expect("text and numbers");
         let expected = serde_json::json!([

@@ -97,10 +97,10 @@ impl<'a> LineView<'a> {
         self.position(number, self.showtime.ahead(number).saturating_add(back))
     }
 
-    /// The position of a number that was passed over. Whoever asks is back by asking, and is
-    /// behind the others who are back at most.
+    /// The position of a number that was passed over. Whoever asks is back by asking, and behind
+    /// those who are back with a lower number.
     fn passed_over(&self, number: LineNumber) -> Position {
-        self.position(number, self.house.returned_ahead(number).saturating_sub(1))
+        self.position(number, self.house.returned_ahead(number))
     }
 
     fn position(&self, number: LineNumber, ahead: u32) -> Position {

@@ -25,6 +25,7 @@ fn low(word: u64) -> u32 {
 
 impl Event {
     /// The event as eight words. Times are cut to 48 bits (the year 10889).
+    #[inline(always)]
     pub fn pack(&self) -> EventWords {
         let (kind, a, rest) = self.body.pack();
         let flags = u8::from(self.more_follows) * MORE_FOLLOWS + u8::from(self.has_blob) * HAS_BLOB;
@@ -81,6 +82,7 @@ mod kind {
 
 impl Body {
     /// Kind, the 32 bits `a` and words 3 to 7.
+    #[inline(always)]
     fn pack(&self) -> (u8, u32, [u64; 5]) {
         match *self {
             Body::EpochStart { epoch, node } => (kind::EPOCH_START, epoch.0, [node, 0, 0, 0, 0]),

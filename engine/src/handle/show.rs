@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use super::{Context, Handle, Joined, OpenShowtime, check_ttl};
 use crate::emit::Decision;
+use crate::entry::{LIMIT_MAX, Stand};
 use crate::event::{Body, LeaveReason, LineMode, LineSettings};
 use crate::house::House;
 use crate::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId, TimeMs};
-use crate::line::{LIMIT_MAX, Stand};
 use crate::reject::Reject;
 
 impl Handle {
@@ -208,7 +208,7 @@ impl Handle {
         let reason = LeaveReason::Asked;
         let seq = decision.publish(Body::Left { entry, number, was, reason });
         if stand == Stand::Back {
-            house.line.count_back_gone();
+            house.line.no_longer_back(number);
         }
         house.line.count_active(false, stand == Stand::Admitted);
         turn.end_at(Stand::Out);

@@ -2,11 +2,11 @@
 
 use super::{Hold, House, Naive, Taken};
 use crate::best::BestRequest;
+use crate::entry::LIMIT_MAX;
 use crate::event::{Body, LineMode};
 use crate::handle::{Context, Extended, Held, HoldRequest};
 use crate::hold::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN};
 use crate::ids::{EntryId, HoldId, HoldSlot, Part, Seq, ShowtimeId, TimeMs};
-use crate::line::LIMIT_MAX;
 use crate::reject::{Conflict, Reject};
 use crate::ring::PARTS_MAX;
 use crate::state::{HoldState, Place};
@@ -132,9 +132,11 @@ impl Naive {
     ///
     /// # Errors
     ///
-    /// [`Reject::HoldConfirmed`], [`Reject::HoldGone`].
+    /// [`Reject::HoldExpired`], [`Reject::HoldConfirmed`], [`Reject::HoldGone`].
     pub fn release(&mut self, id: HoldId, ctx: Context) -> Result<Seq, Reject> {
-        self.active(id)?;
+        if self.active(id)?.deadline <= ctx.now {
+            return Err(Reject::HoldExpired);
+        }
         Ok(self.end(id, ctx.now, |entry, first| Body::Released { hold: id, entry, first }))
     }
 
@@ -300,7 +302,7 @@ impl House {
 
     /// The seats of `part` that are not free.
     fn conflict(&self, part: Part) -> Option<Conflict> {
-        let mut conflict = Conflict { block: part.block, held: 0, sold: 0, blocked: 0 };
+        let mut conflict = Conflict { block: part.block, ..Conflict::default() };
         for seat in part.seats() {
             match self.taken.get(&seat) {
                 Some(Taken::Held) => conflict.held |= 1 << seat.bit(),
@@ -314,9 +316,10 @@ impl House {
 
     /// What the seats of `part` are, if one of them is not blocked.
     fn not_blocked(&self, part: Part) -> Option<Conflict> {
-        let all = Conflict { block: part.block, held: 0, sold: 0, blocked: 0 };
-        let conflict = self.conflict(part).unwrap_or(all);
-        (conflict.blocked != part.mask).then_some(Conflict { blocked: 0, ..conflict })
+        let all_free = Conflict { block: part.block, ..Conflict::default() };
+        let Conflict { block, held, sold, blocked, .. } = self.conflict(part).unwrap_or(all_free);
+        let free = part.mask & !(held | sold | blocked);
+        (blocked != part.mask).then_some(Conflict { block, free, held, sold, blocked: 0 })
     }
 
     pub(super) fn mark(&mut self, parts: &[Part], taken: Taken) {

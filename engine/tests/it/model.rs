@@ -54,8 +54,6 @@ impl Pair {
                 let entry = naive.enter(SHOW, *buyer, now);
                 naive.refusals_best(SHOW, request(entry, *ttl_ms, *let_in), *best, now)
             }
-            // Which of the seats that are not blocked is told, is open.
-            Op::Unblock(_) if matches!(given, Reject::NotBlocked(_)) => vec![given],
             _ => vec![reject],
         };
         assert!(is_true(given, &reasons), "{given:?} is none of {reasons:?}");

@@ -221,8 +221,8 @@ impl fmt::Display for Answer {
 }
 
 fn conflicts(f: &mut fmt::Formatter<'_>, conflict: &Conflict) -> fmt::Result {
-    let Conflict { block, held, sold, blocked } = *conflict;
-    for (mask, state) in [(held, "held"), (sold, "sold"), (blocked, "blocked")] {
+    let Conflict { block, free, held, sold, blocked } = *conflict;
+    for (mask, state) in [(free, "free"), (held, "held"), (sold, "sold"), (blocked, "blocked")] {
         if mask != 0 {
             write!(f, "{} {state}", Parts(&[Part { block, mask }]))?;
         }

@@ -260,7 +260,7 @@ impl Desk {
 
 impl Basis {
     fn of(showtime: &ShowtimeImage, house: &House) -> Basis {
-        let back = house.returned_ahead(LineNumber(u32::MAX));
+        let back = house.returned();
         Basis { last_seq: showtime.last_seq(), back, settings: *showtime.settings() }
     }
 }

@@ -422,10 +422,10 @@ fn a_paused_line_admits_nobody_and_an_open_one_everybody() {
             line fifo active=1 rate=0 grace=10000 session=60000 -> event 6
                 line Fifo active 1
             tick
-                entry 0: admitted until 60000
-            line open active=1000 rate=1000000 grace=10000 session=60000 -> event 8
+            line open active=1000 rate=1000000 grace=10000 session=60000 -> event 7
                 line Open active 1000
             tick
+                entry 0: admitted until 60000
                 entry 1: admitted until 60000
             join 3 -> number 3
                 entry 2: joined as 3
