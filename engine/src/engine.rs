@@ -182,9 +182,9 @@ impl Shared {
         let filled = self.slab.fill(&mut slots, Slab::records_for(hold.parts.len()) - 1);
         assert!(filled, "the slab has room for the holds it had before");
         slots.push(slot);
-        let generation = self.slab.generation(&slots);
+        let record = self.slab.new_record(&slots);
         let (seq, deadline) = (hold.id.seq, hold.deadline);
-        self.slab.make(&mut slots, generation, seq, facts, deadline, &hold.parts);
+        self.slab.make(&mut slots, record, seq, facts, deadline, &hold.parts);
         self.slab.spill_all(&mut slots);
         if hold.confirmed {
             self.slab.restore_confirmed(slot);

@@ -3,17 +3,16 @@
 //! The order inside an operation is the protocol of the crate's front page. A refusal has
 //! written nothing that anyone can see.
 
+mod hold;
 mod show;
 
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::best::{BEST_SEATS_MAX, BestRequest, take_best};
 use crate::emit::Decision;
 use crate::engine::Shared;
-use crate::entry::{EntryWord, Stand, Turn};
 use crate::event::{Body, LineSettings};
-use crate::hold::{Facts, Found, Generation, Slab, State, Word};
+use crate::hold::{Facts, Found, State, Word};
 use crate::hold::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN};
 use crate::house::House;
 use crate::ids::{EntryId, HoldId, HoldSlot, LineNumber, Part, RequestKey, Seq};
@@ -102,15 +101,6 @@ pub struct Joined {
     pub fresh: bool,
 }
 
-/// A hold that only its seats can refuse now.
-struct Start<'h> {
-    turn: Turn<'h>,
-    entry: EntryId,
-    seats: u32,
-    ttl_ms: u32,
-    generation: Generation,
-}
-
 /// What came of an attempt of the keeper to end a hold or a session.
 pub(crate) enum Expiry {
     /// It has ended, now or before, or is an order.
@@ -143,104 +133,6 @@ impl Handle {
     /// meaning after a refusal.
     pub fn parts(&self) -> &[Part] {
         &self.parts
-    }
-
-    /// Holds exactly the seats of `parts`, whose blocks ascend, all or none of them.
-    ///
-    /// # Errors
-    ///
-    /// `SeatUnavailable`, `Contended`, `SaleNotOpen`, `AdmissionRequired`, `LimitExceeded`,
-    /// `UnknownSeat`, `TooMany`, `TtlOutOfRange`, `RingFull`, `SlabFull`.
-    pub fn hold(
-        &mut self,
-        house: &House,
-        request: HoldRequest,
-        parts: &[Part],
-        context: Context,
-    ) -> Result<Held, Reject> {
-        let seats = house.map.look(parts)?;
-        let start = self.begin_hold(house, request, seats, parts.len(), context)?;
-        if let Err(reject) = house.map.take(parts) {
-            start.turn.end();
-            return Err(reject);
-        }
-        self.parts.clear();
-        self.parts.extend_from_slice(parts);
-        Ok(self.finish_hold(house, start, context))
-    }
-
-    /// Holds the best seats that the request allows.
-    ///
-    /// # Errors
-    ///
-    /// As [`hold`](Self::hold), and `NoAdjacentSeats` or `SoldOut` instead of `SeatUnavailable`.
-    pub fn hold_best(
-        &mut self,
-        house: &House,
-        request: HoldRequest,
-        best: BestRequest,
-        context: Context,
-    ) -> Result<Held, Reject> {
-        if best.count == 0 || best.count > BEST_SEATS_MAX {
-            return Err(Reject::TooMany);
-        }
-        let parts_max = best.count as usize;
-        let start = self.begin_hold(house, request, best.count, parts_max, context)?;
-        if let Err(reject) = take_best(house, best, &mut self.parts) {
-            start.turn.end();
-            return Err(reject);
-        }
-        Ok(self.finish_hold(house, start, context))
-    }
-
-    /// Everything that can refuse a hold but its seats. Refuses without a write, unless another
-    /// request of the buyer changed his account just now.
-    fn begin_hold<'h>(
-        &mut self,
-        house: &'h House,
-        request: HoldRequest,
-        seats: u32,
-        parts: usize,
-        context: Context,
-    ) -> Result<Start<'h>, Reject> {
-        let ttl_ms = request.ttl_ms.unwrap_or_else(|| house.terms.hold_ttl_ms());
-        check_ttl(ttl_ms)?;
-        self.check_room()?;
-        if !house.terms.on_sale(context.now) {
-            return Err(Reject::SaleNotOpen);
-        }
-        let account = house.line.account(request.entry).ok_or(Reject::AdmissionRequired)?;
-        may_hold(house, request, seats, account.look())?;
-        let records = Slab::records_for(parts);
-        if self.slots.len() < records && !self.shared.slab.fill(&mut self.slots, records) {
-            return Err(Reject::SlabFull);
-        }
-        // Loaded before anything is decided, while nothing waits for it.
-        let generation = self.shared.slab.generation(&self.slots);
-        let turn = account.turn()?;
-        if let Err(reject) = may_hold(house, request, seats, turn.seen()) {
-            turn.end();
-            return Err(reject);
-        }
-        Ok(Start { turn, entry: request.entry, seats, ttl_ms, generation })
-    }
-
-    /// The seats of `self.parts` are taken: number, the buyer's account, record, event.
-    fn finish_hold(&mut self, house: &House, start: Start<'_>, context: Context) -> Held {
-        let Handle { shared, slots, parts, .. } = self;
-        let Start { turn, entry, seats, ttl_ms, generation } = start;
-        let now = context.now;
-        let decision = Decision::claim_for(&shared.ring, now, house.showtime(), parts);
-        // Whoever has the next turn claims a higher number; what follows is not for him to wait
-        // for, and the account is right before anybody can end this hold.
-        turn.end_with_hold(seats);
-        let deadline = now.plus_ms(ttl_ms.into());
-        let facts = Facts { entry, house: house.index, created_at: now };
-        let seq = decision.first_seq();
-        let slot = shared.slab.make(slots, generation, seq, facts, deadline, parts);
-        let body = Body::Held { slot, entry, ttl_ms, first: parts[0], key: context.key };
-        let last = decision.publish_parts(body, parts, None);
-        Held { id: HoldId { slot, seq }, deadline, seq: last }
     }
 
     /// Moves a hold's deadline to `ttl_ms` from now, but not beyond [`HOLD_TTL_MS_MAX`] from its
@@ -486,22 +378,7 @@ impl Drop for Handle {
     }
 }
 
-/// Whether the buyer's account allows a hold of so many seats more.
 #[inline]
-fn may_hold(
-    house: &House,
-    request: HoldRequest,
-    seats: u32,
-    seen: EntryWord,
-) -> Result<(), Reject> {
-    let let_in = request.admitted_by_caller || seen.stand() == Stand::Admitted;
-    if !seen.known() || !let_in && !house.terms.is_open() {
-        return Err(Reject::AdmissionRequired);
-    }
-    let (limit, used) = (house.terms.limit(), seen.seats());
-    if used + seats > limit { Err(Reject::LimitExceeded { limit, used }) } else { Ok(()) }
-}
-
 fn check_ttl(ttl_ms: u32) -> Result<(), Reject> {
     if (HOLD_TTL_MS_MIN..=HOLD_TTL_MS_MAX).contains(&ttl_ms) {
         Ok(())

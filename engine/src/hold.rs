@@ -121,9 +121,19 @@ pub(crate) enum Found {
     Contended,
 }
 
-/// How often a record was used, of a slot that is free.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Generation(u64);
+/// A record that is free, and the generation of its next use.
+pub(crate) struct NewRecord<'a> {
+    slot: HoldSlot,
+    words: &'a [AtomicU64; 8],
+    generation: u64,
+}
+
+impl NewRecord<'_> {
+    #[inline]
+    pub(crate) fn slot(&self) -> HoldSlot {
+        self.slot
+    }
+}
 
 /// What a hold says of itself; read only by who owns it or has just made it.
 #[derive(Clone, Copy, Debug)]
@@ -201,46 +211,48 @@ impl Slab {
         cache.drain(..more);
     }
 
-    /// The generation of the record that [`make`](Self::make) will use: the last of `cache`.
+    /// The record that [`make`](Self::make) will use: the last of `cache`, which has one.
+    // Loaded before anything is decided, while nothing waits for it.
     #[inline]
-    pub(crate) fn generation(&self, cache: &[HoldSlot]) -> Generation {
-        let slot = cache.last().expect("the cache was filled");
+    pub(crate) fn new_record(&self, cache: &[HoldSlot]) -> NewRecord<'_> {
+        let slot = *cache.last().expect("the cache was filled");
+        let words = self.records.row(slot.0);
         // Relaxed: whoever has a free slot is the only one to change its word.
-        Generation(Word(self.records.row(slot.0)[0].load(Ordering::Relaxed)).generation())
+        let generation = Word(words[0].load(Ordering::Relaxed)).generation() + 1;
+        NewRecord { slot, words, generation }
     }
 
-    /// Writes a hold into slots from `cache`, which has enough of them, and makes it active.
-    /// The caller owns the seats and has the number `seq`.
+    /// Writes a hold into `record` and slots from `cache`, which has enough of them, and makes it
+    /// active. The caller owns the seats and has the number `seq`.
     #[inline]
     pub(crate) fn make(
         &self,
         cache: &mut Vec<HoldSlot>,
-        generation: Generation,
+        record: NewRecord<'_>,
         seq: Seq,
         facts: Facts,
         deadline: TimeMs,
         parts: &[Part],
-    ) -> HoldSlot {
-        let slot = cache.pop().expect("the cache was filled");
-        let record = self.records.row(slot.0);
+    ) {
+        let NewRecord { slot, words, generation } = record;
+        let popped = cache.pop();
+        debug_assert_eq!(popped, Some(slot), "the record is the last of the cache");
         // Relaxed, here and below: the Release store of the state word at the end publishes all.
-        record[1].store(seq.0, Ordering::Relaxed);
+        words[1].store(seq.0, Ordering::Relaxed);
         let whose = u64::from(facts.entry.0) << 32 | u64::from(facts.house);
-        record[2].store(whose, Ordering::Relaxed);
-        record[7].store(facts.created_at.0, Ordering::Relaxed);
-        let (inline, further) = parts.split_at(parts.len().min(INLINE_PARTS));
-        let link = if further.is_empty() { 0 } else { self.chain(cache, further) };
-        write_parts(record, link << 32 | (parts.len() as u64) << 16, inline);
-        let word = Word::new(deadline, generation.0 + 1, State::Active);
+        words[2].store(whose, Ordering::Relaxed);
+        words[7].store(facts.created_at.0, Ordering::Relaxed);
+        let link = if parts.len() > INLINE_PARTS { self.chain(cache, parts) } else { 0 };
+        write_parts(words, link << 32 | (parts.len() as u64) << 16, parts);
+        let word = Word::new(deadline, generation, State::Active);
         // Release pairs with the Acquire load in `find`.
-        record[0].store(word.0, Ordering::Release);
-        slot
+        words[0].store(word.0, Ordering::Release);
     }
 
     /// Writes parts that the first record has no room for; gives the link to the first of theirs.
     #[cold]
     fn chain(&self, cache: &mut Vec<HoldSlot>, parts: &[Part]) -> u64 {
-        parts.chunks(INLINE_PARTS).rev().fold(0, |link, chunk| {
+        parts.chunks(INLINE_PARTS).skip(1).rev().fold(0, |link, chunk| {
             let slot = cache.pop().expect("the cache was filled");
             write_parts(self.records.row(slot.0), link << 32, chunk);
             u64::from(slot.0) + 1
@@ -398,7 +410,8 @@ impl Slab {
     }
 }
 
-/// Words 3 to 6 of a record; `parts` are one or two.
+/// Words 3 to 6 of a record, which has room for the first of `parts`.
+#[inline]
 fn write_parts(record: &[AtomicU64; 8], word_3: u64, parts: &[Part]) {
     let second = parts.get(1).copied().unwrap_or_default();
     let blocks = u64::from(parts[0].block.0) << 32 | u64::from(second.block.0);

@@ -158,9 +158,9 @@ fn of_confirm_and_expiry_and_release_one_wins() {
         let mut cache = Vec::new();
         assert!(slab.fill(&mut cache, 1));
         let facts = Facts { entry: EntryId(3), house: 0, created_at: NOW };
-        let generation = slab.generation(&cache);
-        let parts = [part(0, 1)];
-        let slot = slab.make(&mut cache, generation, Seq(9), facts, TimeMs(2_000), &parts);
+        let record = slab.new_record(&cache);
+        let slot = record.slot();
+        slab.make(&mut cache, record, Seq(9), facts, TimeMs(2_000), &[part(0, 1)]);
         let id = HoldId { slot, seq: Seq(9) };
         let slab = Arc::new(slab);
         let race = move |slab: &Slab, confirm: bool| match slab.find_now(id) {
@@ -188,7 +188,7 @@ fn of_confirm_and_expiry_and_release_one_wins() {
     });
 }
 
-/// Planted: `pop_spares` without the tag.
+/// Planted: the stack of spares without the tag.
 #[test]
 fn a_spare_slot_is_given_to_one() {
     let mut model = loom::model::Builder::new();

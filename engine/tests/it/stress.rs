@@ -383,7 +383,7 @@ fn joined(decision: &Decision) -> Option<(Seq, LineNumber)> {
 }
 
 /// One section of `rows` rows.
-fn house(rows: u32, seats_per_row: u32) -> Arc<Layout> {
+pub(crate) fn house(rows: u32, seats_per_row: u32) -> Arc<Layout> {
     use tmomi_engine::ids::TierIndex;
     use tmomi_engine::layout::{LayoutSpec, SectionSpec};
     let (tier, first_distance) = (TierIndex(0), 0);

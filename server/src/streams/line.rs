@@ -17,7 +17,7 @@ use parking_lot::Mutex;
 use serde_json::json;
 use tmomi_engine::House;
 use tmomi_engine::event::LineSettings;
-use tmomi_engine::ids::{EntryId, LineNumber, Seq, ShowtimeId};
+use tmomi_engine::ids::{EntryId, Seq, ShowtimeId};
 use tmomi_persist::image::ShowtimeImage;
 
 use super::slot::{News, Slot, Task, pass_over, sold_out};
