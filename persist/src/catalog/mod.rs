@@ -25,6 +25,7 @@ mod venues;
 use std::path::Path;
 use std::time::Duration;
 
+use sqlx::Connection as _;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::{
@@ -201,10 +202,6 @@ impl Catalog {
             // A call that was answered survives a power cut.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(WAIT);
-        let pool = |connections| {
-            let pool = SqlitePoolOptions::new().max_connections(connections);
-            pool.acquire_timeout(WAIT).idle_timeout(None).max_lifetime(None)
-        };
         let writer = pool(1).connect_with(options.clone()).await?;
         MIGRATIONS.run(&writer).await.map_err(|error| refuse_format(error, &MIGRATIONS))?;
         let readers = pool(READERS).connect_with(options.pragma("query_only", "on")).await?;
@@ -230,6 +227,18 @@ impl Catalog {
     async fn read(&self) -> Result<PoolConnection<Sqlite>, CatalogError> {
         Ok(self.readers.acquire().await?)
     }
+}
+
+/// A pool of `connections` that are kept for ever, unless one is of no use any more: when a
+/// COMMIT fails for want of room, SQLite ends the transaction by itself, and the connection
+/// believes it to be open and begins no other.
+pub(crate) fn pool(connections: u32) -> SqlitePoolOptions {
+    SqlitePoolOptions::new()
+        .max_connections(connections)
+        .acquire_timeout(WAIT)
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .before_acquire(|conn, _| Box::pin(std::future::ready(Ok(!conn.is_in_transaction()))))
 }
 
 /// What a database's format says about it, given the migrations that this version has.

@@ -7,7 +7,7 @@ use sqlx::migrate::Migrator;
 use sqlx::query_builder::Separated;
 use sqlx::sqlite::{
     Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
-    SqlitePoolOptions, SqliteSynchronous,
+    SqliteSynchronous,
 };
 use sqlx::{QueryBuilder, Row as _};
 use tmomi_engine::ids::{BuyerId, EntryId, Epoch, SeatAddr, Seq, ShowtimeId, TimeMs};
@@ -15,7 +15,7 @@ use tmomi_engine::state::Place;
 
 use super::rows::{EntryRow, HoldOutcome, HoldRow, OrderRow, Rows, Stamp, TicketRow};
 use super::{EntryKey, Sink, SinkError};
-use crate::catalog::{OpenError, refuse_format};
+use crate::catalog::{self, OpenError, refuse_format};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite/sales");
 
@@ -102,8 +102,7 @@ impl SqliteSink {
             // power cut.
             .synchronous(SqliteSynchronous::Full)
             .busy_timeout(WAIT);
-        let pool = SqlitePoolOptions::new().max_connections(1).acquire_timeout(WAIT);
-        let pool = pool.idle_timeout(None).max_lifetime(None).connect_with(options).await?;
+        let pool = catalog::pool(1).connect_with(options).await?;
         MIGRATIONS.run(&pool).await.map_err(|error| refuse_format(error, &MIGRATIONS))?;
         Ok(SqliteSink { shard, pool })
     }

@@ -1,12 +1,16 @@
 //! A house to sell and people to sell it to.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tmomi_persist::writer::{Sink, SqliteSink};
 
+use super::audit::seq_of;
+use super::eventually;
 use super::http::{Client, Pool, Reply};
 use super::server::{ADMIN_EMAIL, ADMIN_PASSWORD, Server};
 
@@ -91,6 +95,23 @@ async fn sign_up(stranger: &Client) -> Buyer {
     let user_id = account["user_id"].as_u64().expect("user_id is an integer");
     let token = sign_in(stranger, &email, PASSWORD).await;
     Buyer { client: stranger.with_token(&token), user_id, email }
+}
+
+/// The last event that the rows in `data` stand for, if they can be read.
+pub(crate) async fn rows_seq(data: &Path) -> Option<u64> {
+    let mut rows = SqliteSink::open(&data.join("sales.db"), 0).await.ok()?;
+    let position = rows.position().await.ok()?;
+    rows.close().await;
+    Some(position.seq.0)
+}
+
+/// Waits until the rows stand for everything that was sold by now.
+pub(crate) async fn rows_are_written(server: &Server, sale: &Sale) {
+    let (_, seq) = seq_of(&sale.stats().await);
+    eventually("the rows follow", Duration::from_secs(20), async || {
+        (rows_seq(server.launch().data()).await? >= seq).then_some(())
+    })
+    .await;
 }
 
 /// The access token of an account.
