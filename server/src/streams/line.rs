@@ -86,38 +86,43 @@ pub(crate) async fn stream(State(app): State<AppState>, user: User, ids: Ids) ->
 impl LineHub {
     /// Adds a reader, who knows where he stands from then on.
     fn join(app: &AppState, hall: &Arc<Hall>, slot: &Arc<Slot>) -> Result<()> {
-        let showtime = hall.id();
+        // A hub that is closed has retired, and there may be another; or the process ends.
+        while !LineHub::of(app, hall).add(app, slot)? && !app.stop.is_stopping() {
+            std::hint::spin_loop();
+        }
+        Ok(())
+    }
+
+    /// The hub of a showtime, started if there is none.
+    fn of(app: &AppState, hall: &Arc<Hall>) -> Arc<LineHub> {
         let mut hubs = app.streams.lines.lock();
-        let known = hubs.get(&showtime).cloned();
-        let fresh = known.is_none();
-        let hub = known.unwrap_or_else(|| {
-            Arc::new(LineHub { hall: Arc::clone(hall), slots: Mutex::default() })
-        });
+        let fresh = || {
+            let hub = Arc::new(LineHub { hall: Arc::clone(hall), slots: Mutex::default() });
+            tokio::spawn(Desk::new(Arc::clone(app), Arc::clone(&hub)).run());
+            hub
+        };
+        Arc::clone(hubs.entry(hall.id()).or_insert_with(fresh))
+    }
+
+    /// Adds a reader unless the hub is closed; he is told where he stands even so. A pass may be
+    /// waited for here, so nobody calls this with the map of hubs in his hand.
+    fn add(&self, app: &AppState, slot: &Arc<Slot>) -> Result<bool> {
         // The image is read while the slots are locked: no pass comes between what is told here
         // and the reader's place among the slots, so no change is missed.
-        let mut slots = hub.slots.lock();
-        let seen = {
-            let image = app.shard.image().read();
-            let found = image.showtime(showtime).ok_or_else(|| Problem::not_found("showtime"))?;
-            let standing = LineView::new(found, hall.house()).standing(slot.entry);
-            let mut news = slot.news.lock();
-            news.told = Some(standing.ok_or_else(not_in_line)?);
-            news.tell_standing = true;
-            news.sold_out = sold_out(found);
-            news.tell_sold_out = news.sold_out;
-            // A hub that has retired is not found, so this is the end of the process.
-            news.end = slots.closed;
-            image.applied()
-        };
+        let mut slots = self.slots.lock();
+        let image = app.shard.image().read();
+        let found = image.showtime(self.hall.id()).ok_or_else(|| Problem::not_found("showtime"))?;
+        let standing = LineView::new(found, self.hall.house()).standing(slot.entry);
+        let mut news = slot.news.lock();
+        news.told = Some(standing.ok_or_else(not_in_line)?);
+        news.tell_standing = true;
+        news.sold_out = sold_out(found);
+        news.tell_sold_out = news.sold_out;
+        news.end = slots.closed;
         if !slots.closed {
             slots.open.push(Arc::clone(slot));
         }
-        drop(slots);
-        if fresh {
-            hubs.insert(showtime, Arc::clone(&hub));
-            tokio::spawn(Desk::new(Arc::clone(app), hub, seen).run());
-        }
-        Ok(())
+        Ok(!slots.closed)
     }
 
     /// Ends every stream; with `retire` only if there is none.
@@ -160,13 +165,13 @@ struct Basis {
 }
 
 impl Desk {
-    fn new(app: AppState, hub: Arc<LineHub>, seen: Seq) -> Desk {
+    fn new(app: AppState, hub: Arc<LineHub>) -> Desk {
         let now = app.clock.since_start();
         Desk {
             showtime: hub.hall.id(),
+            seen: app.shard.applied(),
             app,
             hub,
-            seen,
             passed: None,
             told: None,
             next_comment: now + COMMENT_EVERY,
@@ -209,7 +214,7 @@ impl Desk {
         let mut slots = self.hub.slots.lock();
         slots.open.retain(|slot| !slot.gone.load(Ordering::Relaxed));
         if now >= self.next_life {
-            let at = clock.now();
+            let at = self.app.now();
             slots.open.iter().for_each(|slot| house.touch(slot.entry, at));
             self.next_life = now + life_every(house.line_settings().grace_ms);
         }

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 use crate::support::house::{self, Buyer, Sale, confirm, id};
 use crate::support::http::{Broken, Pool};
 use crate::support::raw::Raw;
+use crate::support::sse::Stream;
 use crate::support::tools::{SmallDisk, Strace, faketime_library, files_below, limit_file_handles};
 use crate::support::{Client, Launch, Reply, Server, all_at_once, eventually};
 
@@ -292,6 +293,33 @@ async fn a_clock_that_jumps_expires_nothing() {
     tokio::time::sleep(Duration::from_millis(400)).await;
     confirm(&buyer, &id(&short, "hold_id")).await.refused(410, "hold-expired");
     confirm(&buyer, &holds[1]).await.expect(200);
+}
+
+/// After a restart with an earlier clock, time goes on from the last event's. Planted bug: streams
+/// give signs of life by the clock of the machine, so whoever waits on one counts as gone.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_line_moves_after_a_restart_with_an_earlier_clock() {
+    let Some(library) = faketime_library() else {
+        panic!("libfaketime is not installed; `make packages` does it");
+    };
+    let launch = Launch::new();
+    let ahead = launch.clone().set("LD_PRELOAD", &library.to_string_lossy());
+    let server = ahead.set("FAKETIME", "+1h").set("DONT_FAKE_MONOTONIC", "1").start();
+    let line = json!({ "mode": "paused", "max_active": 1, "rate_per_s": 1_000, "grace_ms": 1_000 });
+    let sale = Sale::open(&server, house::rows(2, 10), json!({ "line": line })).await;
+    let buyer = house::buyer(&server).await;
+    buyer.client.post_empty(&sale.path("/line")).await.expect(201);
+    drop(server.kill());
+    let server = launch.start();
+    // Tokens are made by the clock of the machine: those of before come from the future.
+    let token = house::sign_in(&buyer.client, &buyer.email, house::PASSWORD).await;
+    let client = buyer.client.with_token(&token);
+    let admin = house::admin(&server).await;
+    let mut stream =
+        Stream::open(&client, &sale.path("/line/stream"), None).await.expect("in line");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    Sale { admin, ..sale }.set_line(json!({ "mode": "fifo" })).await;
+    stream.wait_for("admitted", Duration::from_secs(5)).await.expect("the buyer is still there");
 }
 
 /// SIGSTOP and SIGCONT: time that did not run for the process ends holds, and nothing else.
