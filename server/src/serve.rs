@@ -147,7 +147,6 @@ async fn build(
     let clock = Arc::new(SystemClock::start());
     let metrics = Arc::new(Metrics::new());
     let shard = open_shard(&settings, folder, &clock, &metrics)?;
-    let first = shard.applied();
     let path = folder.join(CATALOG_FILE);
     let catalog = Catalog::open(&path).await;
     let catalog =
@@ -155,7 +154,8 @@ async fn build(
     let keyring = keys::load(&catalog, clock.now()).await;
     let keyring =
         keyring.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
-    let epochs = Epochs::load(&catalog, shard.epoch(), first).await.map_err(catalog_failed)?;
+    let epochs =
+        Epochs::load(&catalog, shard.epoch(), shard.first()).await.map_err(catalog_failed)?;
     let journal = (!settings.memory.is_on()).then(|| folder.join(JOURNAL_DIR));
     let writer = match &journal {
         Some(journal) => {

@@ -148,6 +148,8 @@ pub struct Shard {
     clock: Arc<dyn Clock>,
     live: Arc<LiveImage>,
     epoch: Epoch,
+    /// The first event of its reign.
+    first: Seq,
     replayed: u64,
     snapshot: Option<SnapshotInfo>,
     bell: Arc<Bell>,
@@ -180,7 +182,7 @@ impl Shard {
         log.append(epoch, &first)?;
         log.commit()?;
         image.apply(&first).map_err(RecoveryError::Diverged)?;
-        let passed = image.applied();
+        let first = image.applied();
 
         let live = LiveImage::new(image, config.watcher_batches_max);
         let last = snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
@@ -203,12 +205,12 @@ impl Shard {
             batches,
             log: Arc::clone(&status),
             bell: Arc::clone(&bell),
-            passed,
+            passed: first,
             waiting: None,
         };
         let pump = thread::Builder::new().name("keeper".into()).spawn(|| pump.run());
         let threads = Some(Threads { pump: pump.map_err(no_thread)?, commit, follower });
-        Ok(Shard { engine, clock, live, epoch, replayed, snapshot, bell, status, threads })
+        Ok(Shard { engine, clock, live, epoch, first, replayed, snapshot, bell, status, threads })
     }
 
     /// The engine; whoever decides calls [`wake`](Self::wake) afterwards.
@@ -230,6 +232,11 @@ impl Shard {
     /// The number of this process's reign.
     pub fn epoch(&self) -> Epoch {
         self.epoch
+    }
+
+    /// The event that began it.
+    pub fn first(&self) -> Seq {
+        self.first
     }
 
     /// The last event that is committed and applied to the image.
