@@ -35,6 +35,8 @@ use pump::{Bell, Pump};
 
 /// Commits that the follower may be behind; the log waits beyond that.
 const COMMITTED_MAX: usize = 8;
+/// Batches that a watcher may be behind unless said.
+pub const WATCHER_BATCHES_MAX: usize = 1_024;
 
 /// The journal's folder within a shard's.
 pub const JOURNAL_DIR: &str = "journal";
@@ -86,7 +88,7 @@ impl ShardConfig {
             engine: EngineConfig::default(),
             commit: CommitConfig::default(),
             commit_hook: Box::new(|_| {}),
-            watcher_batches_max: 1_024,
+            watcher_batches_max: WATCHER_BATCHES_MAX,
         }
     }
 

@@ -42,6 +42,14 @@ struct Frame {
     bytes: Bytes,
 }
 
+impl Frame {
+    /// Whether it is old to a client that has seen everything up to `seq`. Counts may have been
+    /// sent behind the seats of the same number.
+    fn is_known(&self, seq: Seq) -> bool {
+        self.seq < seq || (self.seq == seq && matches!(self.kind, Kind::Seats))
+    }
+}
+
 /// A reader's place in the ring: the number of the next frame, counted from the ring's beginning.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Cursor(u64);
@@ -124,20 +132,21 @@ impl Frames {
         if seq < self.base {
             return None;
         }
-        // Counts may have been sent behind the seats of the same number.
-        let known = |frame: &Frame| {
-            frame.seq < seq || (frame.seq == seq && matches!(frame.kind, Kind::Seats))
-        };
-        Some(Cursor(self.first.0 + self.frames.partition_point(known) as u64))
+        let known = self.frames.partition_point(|frame| frame.is_known(seq));
+        Some(Cursor(self.first.0 + known as u64))
     }
 
-    /// Takes the next frame.
-    pub(crate) fn take(&self, cursor: &mut Cursor) -> Taken {
+    /// Takes the next frame that tells something to a client that knows everything up to `floor`.
+    pub(crate) fn take(&self, cursor: &mut Cursor, floor: Seq) -> Taken {
         let Some(index) = cursor.0.checked_sub(self.first.0) else {
             *cursor = self.end();
             return Taken::Lagged;
         };
-        let Some(frame) = self.frames.get(index as usize) else { return Taken::Nothing };
+        let skipped = self.frames.iter().skip(index as usize);
+        let skipped = skipped.take_while(|frame| frame.is_known(floor)).count();
+        cursor.0 += skipped as u64;
+        let next = self.frames.get(index as usize + skipped);
+        let Some(frame) = next else { return Taken::Nothing };
         cursor.0 += 1;
         Taken::Frame(frame.bytes.clone())
     }
@@ -161,7 +170,7 @@ mod tests {
     fn rest(frames: &Frames, mut cursor: Cursor) -> String {
         let mut texts = Vec::new();
         loop {
-            match frames.take(&mut cursor) {
+            match frames.take(&mut cursor, Seq(0)) {
                 Taken::Frame(bytes) => texts.push(String::from_utf8_lossy(&bytes).into_owned()),
                 Taken::Lagged => texts.push("lagged".to_owned()),
                 Taken::Nothing => return texts.join(" "),
@@ -191,15 +200,29 @@ mod tests {
         let mut frames = Frames::new(Seq(0));
         let mut slow = frames.end();
         (1..=FRAMES_MAX as u64).for_each(|seq| push(&mut frames, seq, Kind::Seats));
-        assert_eq!(frames.take(&mut slow.clone()), Taken::Frame(frame(1)));
+        assert_eq!(frames.take(&mut slow.clone(), Seq(0)), Taken::Frame(frame(1)));
         assert!(frames.after(Seq(0)).is_some());
         push(&mut frames, 2_000, Kind::Seats);
         assert!(frames.after(Seq(0)).is_none());
         assert!(frames.after(Seq(1)).is_some());
-        assert_eq!(frames.take(&mut slow), Taken::Lagged);
-        assert_eq!(frames.take(&mut slow), Taken::Nothing);
+        assert_eq!(frames.take(&mut slow, Seq(0)), Taken::Lagged);
+        assert_eq!(frames.take(&mut slow, Seq(0)), Taken::Nothing);
         push(&mut frames, 2_001, Kind::Seats);
-        assert_eq!(frames.take(&mut slow), Taken::Frame(frame(2_001)));
+        assert_eq!(frames.take(&mut slow, Seq(0)), Taken::Frame(frame(2_001)));
+    }
+
+    /// Planted bug: a frame that is made after a client was told a number has a smaller one.
+    #[test]
+    fn frames_below_what_a_client_was_told_are_left_out() {
+        let mut frames = Frames::new(Seq(0));
+        let mut cursor = frames.end();
+        for (seq, kind) in [(4, Kind::Seats), (5, Kind::Counts), (6, Kind::Seats)] {
+            push(&mut frames, seq, kind);
+        }
+        assert_eq!(frames.take(&mut cursor.clone(), Seq(9)), Taken::Nothing);
+        assert_eq!(frames.take(&mut cursor.clone(), Seq(6)), Taken::Nothing);
+        assert_eq!(frames.take(&mut cursor, Seq(5)), Taken::Frame(Bytes::from("c5")));
+        assert_eq!(frames.take(&mut cursor, Seq(5)), Taken::Frame(frame(6)));
     }
 
     #[test]

@@ -11,6 +11,8 @@ use bytes::Bytes;
 use futures_util::stream;
 use parking_lot::Mutex;
 use tmomi_engine::event::Batch;
+use tmomi_engine::ids::Seq;
+use tmomi_persist::shard::WATCHER_BATCHES_MAX;
 use tokio::sync::broadcast::error::{RecvError, TryRecvError};
 use tokio::sync::{broadcast, watch};
 
@@ -33,6 +35,12 @@ const FRAME_EVERY_READER: Duration = Duration::from_micros(20);
 const FRAME_EVERY_MOST: Duration = Duration::from_secs(1);
 /// From one `counts` to the next at least.
 const COUNTS_EVERY: Duration = Duration::from_millis(500);
+/// How often what was applied is folded while the next frame waits for its time.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// So many commits a second do not overtake a hub.
+const COMMITS_PER_S: usize = 100_000;
+const _: () =
+    assert!(COMMITS_PER_S * LOOK_EVERY.as_millis() as usize / 1_000 <= WATCHER_BATCHES_MAX);
 /// A hub without readers remembers its frames so long for those who come back.
 const LINGER: Duration = Duration::from_secs(60);
 /// Batches that are folded at a time, before frames are told.
@@ -105,8 +113,9 @@ impl SeatHub {
             hub: Arc::clone(&hub),
             batches,
             tracker,
-            counts_due: false,
-            counts_told: app.clock.since_start(),
+            // Whoever comes back may have missed the last ones of the process or hub before.
+            counts_due: true,
+            counts_told: None,
             text: String::new(),
         };
         tokio::spawn(desk.run());
@@ -127,7 +136,7 @@ struct Desk {
     tracker: Tracker,
     /// Free seats were touched since they were told.
     counts_due: bool,
-    counts_told: Duration,
+    counts_told: Option<Duration>,
     text: String,
 }
 
@@ -142,7 +151,7 @@ impl Desk {
             let wake_at = match self.counts_due {
                 // What was folded during the rest wakes nobody any more.
                 _ if self.tracker.touched() => now,
-                true => next_comment.min(self.counts_told + COUNTS_EVERY),
+                true => next_comment.min(self.counts_at()),
                 false => next_comment,
             };
             tokio::select! {
@@ -181,7 +190,7 @@ impl Desk {
     async fn rest(&mut self, rest: Duration) {
         let mut left = rest;
         while !left.is_zero() {
-            let step = left.min(FRAME_EVERY);
+            let step = left.min(LOOK_EVERY);
             tokio::time::sleep(step).await;
             left -= step;
             self.catch_up();
@@ -221,11 +230,16 @@ impl Desk {
             self.tell_seats();
         }
         let now = self.app.clock.since_start();
-        if self.counts_due && now >= self.counts_told + COUNTS_EVERY {
+        if self.counts_due && now >= self.counts_at() {
             self.counts_due = false;
-            self.counts_told = now;
+            self.counts_told = Some(now);
             self.tell_counts();
         }
+    }
+
+    /// When counts may be told next.
+    fn counts_at(&self) -> Duration {
+        self.counts_told.map_or(Duration::ZERO, |told| told + COUNTS_EVERY)
     }
 
     fn tell_seats(&mut self) {
@@ -296,6 +310,8 @@ struct SeatReader {
     /// Comments that were sent.
     beat: u64,
     cursor: Cursor,
+    /// The client knows everything up to here.
+    floor: Seq,
     lag: Lag,
     /// What the stream begins with, until it was sent.
     first: Option<Bytes>,
@@ -313,9 +329,9 @@ impl SeatReader {
         app.metrics.seat_streams.add();
         let beats = hub.beats.subscribe();
         let beat = *beats.borrow();
-        let (cursor, first) = begin(&app, &hub.shared.lock().frames, resume);
-        let first = Some(first);
-        Ok(SeatReader { app, hub, beats, beat, cursor, lag: Lag::default(), first, _slot: slot })
+        let Begun { cursor, floor, first } = begin(&app, &hub.shared.lock().frames, resume);
+        let (first, lag) = (Some(first), Lag::default());
+        Ok(SeatReader { app, hub, beats, beat, cursor, floor, lag, first, _slot: slot })
     }
 
     /// The next bytes; `None` at the end.
@@ -331,7 +347,7 @@ impl SeatReader {
                 if shared.closed {
                     return None;
                 }
-                shared.frames.take(&mut self.cursor)
+                shared.frames.take(&mut self.cursor, self.floor)
             };
             match taken {
                 Taken::Frame(bytes) => return Some(bytes),
@@ -353,8 +369,9 @@ impl SeatReader {
         let shared = self.hub.shared.lock();
         // The cursor may have been set a moment ago; the number must be of its place.
         self.cursor = shared.frames.end();
-        let seq = self.app.seq_text(shared.frames.last());
+        self.floor = newest(&self.app, &shared.frames);
         drop(shared);
+        let seq = self.app.seq_text(self.floor);
         let mut text = String::new();
         push_seq(&mut text, "reset", &seq);
         Some(Bytes::from(text))
@@ -368,29 +385,36 @@ impl Drop for SeatReader {
     }
 }
 
+/// The last event that anybody was told of: answers go out as soon as it is applied, frames a
+/// moment later, and batches are seen a moment before the image's number is.
+fn newest(app: &App, frames: &Frames) -> Seq {
+    app.shard.applied().max(frames.last())
+}
+
 /// Where a reader begins, and what it is told first.
-fn begin(app: &App, frames: &Frames, resume: Resume) -> (Cursor, Bytes) {
+struct Begun {
+    cursor: Cursor,
+    floor: Seq,
+    first: Bytes,
+}
+
+fn begin(app: &App, frames: &Frames, resume: Resume) -> Begun {
     let mut text = String::new();
     sse::push_retry(&mut text);
-    let (end, seq) = (frames.end(), app.seq_text(frames.last()));
-    let known = match resume {
-        Resume::Fresh => {
-            push_seq(&mut text, "hello", &seq);
-            Some(end)
+    let newest = newest(app, frames);
+    let resumed = match resume {
+        // An event that was told to anybody has one epoch for ever.
+        Resume::After(epoch, seq) if seq <= newest && epoch == app.epochs.of(seq) => {
+            frames.after(seq).map(|cursor| (cursor, seq))
         }
-        // An event of an earlier epoch that was told to anybody is in every later one.
-        Resume::After(epoch, seq) => {
-            // Batches are seen a moment before the image's number is.
-            let newest = app.shard.applied().max(frames.last());
-            let told = epoch <= app.shard.epoch() && seq <= newest;
-            told.then(|| frames.after(seq)).flatten()
-        }
-        Resume::NotUnderstood => None,
+        _ => None,
     };
-    if known.is_none() {
-        push_seq(&mut text, "reset", &seq);
+    if resumed.is_none() {
+        let name = if resume == Resume::Fresh { "hello" } else { "reset" };
+        push_seq(&mut text, name, &app.seq_text(newest));
     }
-    (known.unwrap_or(end), Bytes::from(text))
+    let (cursor, floor) = resumed.unwrap_or((frames.end(), newest));
+    Begun { cursor, floor, first: Bytes::from(text) }
 }
 
 #[cfg(test)]

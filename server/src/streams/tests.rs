@@ -221,7 +221,7 @@ impl Stream {
     /// Brings a client that comes back up to date.
     fn resume(&self, client: &mut Client) {
         let mut cursor = self.frames.after(client.seq).expect("the ring is long enough");
-        while let Taken::Frame(frame) = self.frames.take(&mut cursor) {
+        while let Taken::Frame(frame) = self.frames.take(&mut cursor, Seq(0)) {
             client.fold(&frame);
         }
     }
@@ -308,7 +308,7 @@ fn what_changed_back_is_told_and_places_are_counted_only() {
     stream.look(&mut world);
     let mut cursor = stream.frames.after(before).expect("not too long ago");
     let mut texts = String::new();
-    while let Taken::Frame(frame) = stream.frames.take(&mut cursor) {
+    while let Taken::Frame(frame) = stream.frames.take(&mut cursor, Seq(0)) {
         texts += std::str::from_utf8(&frame).expect("JSON");
         texts.push('\n');
     }

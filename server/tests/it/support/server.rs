@@ -98,9 +98,14 @@ impl Launch {
 
     /// Starts it and waits until it is ready.
     pub(crate) fn start(&self) -> Server {
+        self.start_inside(self.port)
+    }
+
+    /// The same where `port` of the loopback is the one that says so.
+    pub(crate) fn start_inside(&self, port: u16) -> Server {
         let mut server = self.start_unready();
         let start = Instant::now();
-        while !is_ready(server.address()) {
+        while !is_ready((Ipv4Addr::LOCALHOST, port).into()) {
             if let Some(status) = server.child.try_wait().expect("our own child") {
                 panic!("the server ended with {status}:\n{}", server.log());
             }
