@@ -16,12 +16,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use parking_lot::Mutex;
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::front::Front;
 use crate::stop::Stop;
-use crate::wire::{Activity, Answering, Verdict, Wire};
+use crate::wire::{Activity, Answering, Verdict, WRITE_TIMEOUT, Wire};
 
 /// Bytes of a request's head at most.
 const HEAD_BYTES_MAX: usize = 64 << 10;
@@ -200,8 +201,7 @@ struct Connection {
 impl Connection {
     async fn serve(self, stop: Stop) {
         let Connection { stream, address, front, builder, _slot } = self;
-        // Answers are small and whole: waiting for more to send only adds latency.
-        let _ = stream.set_nodelay(true);
+        prepare(&stream);
         let activity = Arc::new(Activity::new(front.clock()));
         let io = TokioIo::new(Wire::new(stream, Arc::clone(&activity)));
         let service = service_fn(|request: Request<Incoming>| {
@@ -209,9 +209,7 @@ impl Connection {
             let front = Arc::clone(&front);
             async move {
                 let response = front.serve(address, request).await?;
-                Ok::<_, std::convert::Infallible>(
-                    response.map(|body| Answer { body, _answering: answering }),
-                )
+                Ok::<_, std::convert::Infallible>(response.map(|body| Answer { body, answering }))
             }
         });
         let mut connection = pin!(builder.serve_connection(io, service));
@@ -236,10 +234,21 @@ impl Connection {
     }
 }
 
+/// Sets what makes a connection quick, and its end noticed. A connection that is gone already is
+/// found out when it is read.
+fn prepare(stream: &TcpStream) {
+    let socket = SockRef::from(stream);
+    // Answers are small and whole: waiting for more to send only adds latency.
+    let _ = socket.set_tcp_nodelay(true);
+    // Without it a client whose machine or network is gone is sent to for a quarter of an hour,
+    // and waits in a line all the time. What is sent to a stream, if only its comments, asks.
+    let _ = socket.set_tcp_user_timeout(Some(WRITE_TIMEOUT));
+}
+
 /// An answer's body, which counts as running until its last byte is with hyper.
 struct Answer {
     body: Body,
-    _answering: Answering,
+    answering: Answering,
 }
 
 impl hyper::body::Body for Answer {
@@ -250,7 +259,12 @@ impl hyper::body::Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        self.answering.asked();
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        if matches!(polled, Poll::Ready(Some(Ok(_)))) && !self.body.is_end_stream() {
+            self.answering.gave();
+        }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -259,5 +273,47 @@ impl hyper::body::Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use crate::wire::{Farewell, GIVEN_TIMEOUT};
+    use futures_util::{StreamExt, stream};
+
+    #[tokio::test]
+    async fn a_client_that_vanished_is_noticed() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("bound");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (stream, _) = accepted.expect("accepted");
+        prepare(&stream);
+        let timeout = SockRef::from(&stream).tcp_user_timeout().expect("Linux has it");
+        assert_eq!(timeout, Some(WRITE_TIMEOUT));
+        drop(client);
+    }
+
+    /// Planted bug: only the socket's stalls are looked at, and the other streams of an HTTP/2
+    /// connection keep it going.
+    #[tokio::test]
+    async fn a_body_that_nobody_asks_for_ends_the_connection() {
+        let activity = Arc::new(Activity::new(Arc::new(SystemClock::start())));
+        let chunks = ["a", "b"].map(|text| Ok::<_, std::convert::Infallible>(Bytes::from(text)));
+        let chunks = stream::iter(chunks).chain(stream::pending());
+        let mut answer = Answer { body: Body::from_stream(chunks), answering: activity.request() };
+        let poll = |answer: &mut Answer| {
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            hyper::body::Body::poll_frame(Pin::new(answer), &mut cx).is_ready()
+        };
+        let later = || activity.verdict_in(GIVEN_TIMEOUT);
+        assert!(matches!(later(), Verdict::Wait(_)));
+        assert!(poll(&mut answer));
+        assert_eq!(later(), Verdict::Close(Farewell::Silent));
+        assert!(poll(&mut answer));
+        assert_eq!(later(), Verdict::Close(Farewell::Silent));
+        assert!(!poll(&mut answer), "it is asked for more, which comes later");
+        assert!(matches!(later(), Verdict::Wait(_)));
     }
 }

@@ -5,6 +5,7 @@
 //! the bytes are, and the answer to a client that broke HTTP is written when hyper has let go of
 //! the socket.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
@@ -24,6 +26,9 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) const QUIET_TIMEOUT: Duration = Duration::from_secs(75);
 /// A client that takes none of its answer's bytes for so long is gone.
 pub(crate) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+/// A client that asks for no more of an answer that goes on for so long is gone, though its other
+/// streams of HTTP/2 may be alive.
+pub(crate) const GIVEN_TIMEOUT: Duration = WRITE_TIMEOUT.saturating_mul(2);
 
 /// What a client that speaks HTTP/2 at once begins with (RFC 9113, section 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -67,6 +72,10 @@ pub(crate) struct Activity {
     head_since: AtomicU64,
     /// Since when the client has taken no byte.
     stalled_since: AtomicU64,
+    /// Since when pieces of answers have been given that were not asked for another since, each
+    /// with a number of its own.
+    given: Mutex<BTreeSet<(u64, u64)>>,
+    next_given: AtomicU64,
 }
 
 impl Activity {
@@ -80,6 +89,8 @@ impl Activity {
             quiet_since: AtomicU64::new(0),
             head_since: AtomicU64::new(0),
             stalled_since: AtomicU64::new(0),
+            given: Mutex::default(),
+            next_given: AtomicU64::new(0),
         };
         activity.quiet_since.store(activity.now(), Ordering::Relaxed);
         activity
@@ -89,33 +100,39 @@ impl Activity {
     pub(crate) fn request(self: &Arc<Activity>) -> Answering {
         self.running.fetch_add(1, Ordering::Relaxed);
         self.head_since.store(0, Ordering::Relaxed);
-        Answering(Arc::clone(self))
+        Answering { activity: Arc::clone(self), given: None }
     }
 
     /// Whether the connection may go on.
     pub(crate) fn verdict(&self) -> Verdict {
-        let now = self.now();
-        let left = |since: &AtomicU64, timeout: Duration| {
-            let since = since.load(Ordering::Relaxed);
+        self.verdict_in(Duration::ZERO)
+    }
+
+    /// Whether the connection may go on if nothing happens for `time`.
+    pub(crate) fn verdict_in(&self, time: Duration) -> Verdict {
+        let now = self.now() + time.as_millis() as u64;
+        let left = |since: u64, timeout: Duration| {
             let end = since + timeout.as_millis() as u64;
             // A time that was never taken cannot run out.
             if since == 0 { u64::MAX } else { end.saturating_sub(now) }
         };
-        let stalled = left(&self.stalled_since, WRITE_TIMEOUT);
+        let given = self.given.lock().first().map_or(0, |(since, _)| *since);
+        let stalled = left(self.stalled_since.load(Ordering::Relaxed), WRITE_TIMEOUT)
+            .min(left(given, GIVEN_TIMEOUT));
         if stalled == 0 {
             return Verdict::Close(Farewell::Silent);
         }
         if self.running.load(Ordering::Relaxed) > 0 {
             return Verdict::Wait(Duration::from_millis(stalled.min(HEAD_TIMEOUT_MS)));
         }
-        let head = left(&self.head_since, HEAD_TIMEOUT);
+        let head = left(self.head_since.load(Ordering::Relaxed), HEAD_TIMEOUT);
         if head == 0 {
             return Verdict::Close(Farewell::Timeout);
         }
         // The first byte is owed like the rest of a head; later a client may think.
         let unknown = self.version.load(Ordering::Relaxed) == UNKNOWN;
         let patience = if unknown { HEAD_TIMEOUT } else { QUIET_TIMEOUT };
-        let quiet = left(&self.quiet_since, patience);
+        let quiet = left(self.quiet_since.load(Ordering::Relaxed), patience);
         if quiet == 0 {
             return Verdict::Close(Farewell::Silent);
         }
@@ -155,12 +172,34 @@ const HEAD_TIMEOUT_MS: u64 = HEAD_TIMEOUT.as_millis() as u64;
 /// A request is being answered while this lives.
 #[must_use]
 #[derive(Debug)]
-pub(crate) struct Answering(Arc<Activity>);
+pub(crate) struct Answering {
+    activity: Arc<Activity>,
+    /// The entry of the piece that was given last.
+    given: Option<(u64, u64)>,
+}
+
+impl Answering {
+    /// A piece of the answer was given, and it goes on.
+    pub(crate) fn gave(&mut self) {
+        let number = self.activity.next_given.fetch_add(1, Ordering::Relaxed);
+        let given = (self.activity.now(), number);
+        self.activity.given.lock().insert(given);
+        self.given = Some(given);
+    }
+
+    /// The next piece is asked for, since there is room for it.
+    pub(crate) fn asked(&mut self) {
+        if let Some(given) = self.given.take() {
+            self.activity.given.lock().remove(&given);
+        }
+    }
+}
 
 impl Drop for Answering {
     fn drop(&mut self) {
-        self.0.running.fetch_sub(1, Ordering::Relaxed);
-        self.0.quiet_since.store(self.0.now(), Ordering::Relaxed);
+        self.asked();
+        self.activity.running.fetch_sub(1, Ordering::Relaxed);
+        self.activity.quiet_since.store(self.activity.now(), Ordering::Relaxed);
     }
 }
 
