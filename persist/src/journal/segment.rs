@@ -182,13 +182,15 @@ pub(super) fn create(
     let file = options.open(&fresh).map_err(sort)?;
     let filled =
         media.allocate(&file, bytes).and_then(|()| media.write_at(&file, &head.encode(), 0));
-    if let Err(error) = filled {
+    let give_back = |error| {
         // Whatever was taken is given back: others may need it more.
         let _ = fs::remove_file(&fresh);
-        return Err(sort(error));
-    }
+        sort(error)
+    };
+    filled.map_err(give_back)?;
     media.sync_all(&file).map_err(CreateError::Broken)?;
-    media.rename(&fresh, &path).map_err(CreateError::Broken)?;
+    // The folder may need room for the new name.
+    media.rename(&fresh, &path).map_err(give_back)?;
     media.sync_dir(dir).map_err(CreateError::Broken)?;
     Ok((file, path))
 }

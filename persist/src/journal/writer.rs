@@ -362,13 +362,20 @@ fn seal_late(media: &mut dyn Media, shard: u32, unsealed: Unsealed) -> Result<()
     sealed.map_err(|error| JournalError::io("seal", &segment.path, error))
 }
 
-/// Makes a folder whose name is durable.
-fn make_dir(dir: &Path) -> Result<(), JournalError> {
+/// Makes a folder, and those it is in, whose names are durable.
+pub(crate) fn make_dir(dir: &Path) -> Result<(), JournalError> {
     if dir.is_dir() {
         return Ok(());
     }
-    fs::create_dir_all(dir).map_err(|error| JournalError::io("create", dir, error))?;
     let parent = dir.parent().filter(|parent| !parent.as_os_str().is_empty());
     let parent = parent.unwrap_or(Path::new("."));
+    make_dir(parent)?;
+    match fs::create_dir(dir) {
+        // Another process starts here, too; the lock will tell.
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            return Err(JournalError::io("create", dir, error));
+        }
+        _ => {}
+    }
     Disk.sync_dir(parent).map_err(|error| JournalError::io("sync", parent, error))
 }
