@@ -3,8 +3,11 @@
 //! ```text
 //! log -> [committed] -> follower: apply in slices -> watchers (bounded, never waited for)
 //!                                                 -> watermark: replies go out
-//!                                                 -> snapshot now and then, at an exact number
+//!                                                 -> snapshot thread: now and then a number
 //! ```
+//!
+//! The snapshot of a number is made from what is on the disk, which is the same image: to encode
+//! the one in use would keep everybody waiting, for seconds when millions of orders are in it.
 //!
 //! It is the only one who writes the image. An event that contradicts the image ends it: nothing
 //! is acknowledged any more.
@@ -16,7 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::{self, Receiver, Sender, TrySendError};
-use parking_lot::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+use parking_lot::{RwLock, RwLockWriteGuard};
 use tmomi_engine::event::Batch;
 use tmomi_engine::ids::Seq;
 use tokio::sync::broadcast;
@@ -25,13 +28,16 @@ use crate::frame;
 use crate::image::{Divergence, Image, slices};
 use crate::journal;
 use crate::log::Committed;
-use crate::snapshot::{Encoded, Snapshots};
+use crate::recovery;
+use crate::snapshot::{Encoded, SnapshotInfo, Snapshots};
 use crate::watermark::Watermark;
 
 /// Events applied at a time: readers wait for no more, well below a millisecond.
 const SLICE_EVENTS: usize = 512;
 /// Snapshots that are kept: the newest, and one to fall back to.
 pub const SNAPSHOTS_KEPT: usize = 2;
+/// How far the thread that makes snapshots stands back.
+const SNAPSHOT_NICE: i32 = 10;
 
 /// When snapshots are written, and what they make superfluous.
 #[derive(Clone, Copy, Debug)]
@@ -59,7 +65,8 @@ pub(crate) struct LiveImage {
     pub(crate) watermark: Arc<Watermark>,
     pub(crate) watchers: broadcast::Sender<Arc<Batch>>,
     diverged: AtomicBool,
-    /// Somebody reads the journal from this event on: segments with it stay.
+    /// Somebody reads the journal from this event on: segments with it stay. Zero, and so all of
+    /// them, until it is known.
     journal_read_from: AtomicU64,
 }
 
@@ -70,14 +77,14 @@ impl LiveImage {
         let (watchers, _) = broadcast::channel(batches_max);
         let diverged = AtomicBool::new(false);
         let image = RwLock::new(image);
-        let journal_read_from = AtomicU64::new(u64::MAX);
+        let journal_read_from = AtomicU64::new(0);
         Arc::new(LiveImage { image, watermark, watchers, diverged, journal_read_from })
     }
 
     /// Segments of the journal with event `seq` or later stay, whatever the snapshots say.
     pub(crate) fn keep_journal_from(&self, seq: Seq) {
-        // Relaxed: a segment too many for a while does no harm, and the number only rises.
-        self.journal_read_from.store(seq.0, Ordering::Relaxed);
+        // Relaxed: a segment too many for a while does no harm.
+        self.journal_read_from.fetch_max(seq.0, Ordering::Relaxed);
     }
 
     /// Whether an event contradicted the image.
@@ -153,103 +160,127 @@ fn follow(live: &LiveImage, committed: &Receiver<Committed>, mut snapshotter: Op
             return;
         }
         if let Some(snapshotter) = &mut snapshotter {
-            snapshotter.after(events as u64, bytes as u64, || live.image.read());
+            snapshotter.after(events as u64, bytes as u64, live.watermark.applied());
         }
     }
+    // Nothing more comes: who waits for it need not wait for the last snapshot, too.
+    live.watermark.fail();
     if let Some(snapshotter) = snapshotter {
         snapshotter.finish(&live.image.read());
     }
 }
 
-/// Writes snapshots on a thread of its own.
+/// What a start from the disk read beyond the newest snapshot.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Replayed {
+    pub(crate) snapshot: Seq,
+    pub(crate) events: u64,
+    pub(crate) bytes: u64,
+}
+
+/// Has snapshots written by a thread of its own.
 pub(crate) struct Snapshotter {
     config: SnapshotConfig,
     events: u64,
     bytes: u64,
     last: Seq,
-    queue: Sender<Encoded>,
-    thread: JoinHandle<()>,
+    queue: Sender<Seq>,
+    thread: JoinHandle<Archive>,
 }
 
 impl Snapshotter {
-    /// `last` is the newest snapshot there is, `journal_dir` what it may make superfluous.
+    /// What was replayed counts: a process that crashes again and again before its snapshot is
+    /// due has one written all the same.
     pub(crate) fn start(
         snapshots: Snapshots,
         config: SnapshotConfig,
-        last: Seq,
+        replayed: Replayed,
         journal_dir: PathBuf,
         live: Arc<LiveImage>,
     ) -> io::Result<Snapshotter> {
-        let (queue, encoded) = channel::bounded(1);
-        let journal = config.remove_segments.then_some((journal_dir, live));
+        let (queue, due) = channel::bounded(1);
+        let archive = Archive { snapshots, journal_dir, live, config };
         let thread = thread::Builder::new()
             .name("snapshot".into())
-            .spawn(move || write_all(&encoded, &snapshots, journal))?;
-        Ok(Snapshotter { config, events: 0, bytes: 0, last, queue, thread })
+            .spawn(move || archive.write_all(&due))?;
+        let Replayed { snapshot: last, events, bytes } = replayed;
+        Ok(Snapshotter { config, events, bytes, last, queue, thread })
     }
 
-    /// Counts, and takes a snapshot if it is time. The image cannot change meanwhile: only who
-    /// calls this changes it.
-    fn after<'a>(
-        &mut self,
-        events: u64,
-        bytes: u64,
-        image: impl FnOnce() -> RwLockReadGuard<'a, Image>,
-    ) {
+    /// Counts, and asks for a snapshot of event `applied` if it is time.
+    fn after(&mut self, events: u64, bytes: u64, applied: Seq) {
         self.events += events;
         self.bytes += bytes;
         let due = self.events >= self.config.events || self.bytes >= self.config.bytes;
         if !due || self.queue.is_full() {
             return;
         }
-        let encoded = Encoded::of(&image());
-        let seq = encoded.seq();
         // The one before may still be in writing: this one waits in the queue, which has room.
-        if let Err(TrySendError::Disconnected(_)) = self.queue.try_send(encoded) {
+        if let Err(TrySendError::Disconnected(_)) = self.queue.try_send(applied) {
             tracing::error!("snapshots are no longer written");
         }
-        (self.events, self.bytes, self.last) = (0, 0, seq);
+        (self.events, self.bytes, self.last) = (0, 0, applied);
     }
 
-    /// Takes the last snapshot, if anything came since the one before, and waits until it is
-    /// written.
+    /// Writes the last snapshot, if anything came since the one before. Nobody waits for the
+    /// image any more, so it is the one that is there.
     fn finish(self, image: &Image) {
-        if image.applied() > self.last && self.queue.send(Encoded::of(image)).is_err() {
-            tracing::error!("the last snapshot was not written");
-        }
         drop(self.queue);
-        if self.thread.join().is_err() {
+        let Ok(archive) = self.thread.join() else {
             tracing::error!("the thread that writes snapshots panicked");
+            return;
+        };
+        if image.applied() > self.last {
+            archive.write(Encoded::of(image));
         }
     }
 }
 
-/// A failed snapshot costs nothing but time at the next start, so it is logged and the next is
-/// tried.
-fn write_all(
-    encoded: &Receiver<Encoded>,
-    snapshots: &Snapshots,
-    journal: Option<(PathBuf, Arc<LiveImage>)>,
-) {
-    for next in encoded {
-        let written = snapshots.write(next).and_then(|snapshot| {
+/// Where snapshots are, and what they are made from.
+struct Archive {
+    snapshots: Snapshots,
+    journal_dir: PathBuf,
+    live: Arc<LiveImage>,
+    config: SnapshotConfig,
+}
+
+impl Archive {
+    /// A failed snapshot costs nothing but time at the next start, so it is logged and the next
+    /// is tried.
+    fn write_all(self, due: &Receiver<Seq>) -> Archive {
+        // Of this thread only: sales go first. Without it they take turns.
+        let _ = rustix::process::nice(SNAPSHOT_NICE);
+        for seq in due {
+            match recovery::image_at(&self.snapshots, &self.journal_dir, seq) {
+                Ok(image) => self.write(Encoded::of(&image)),
+                Err(error) => tracing::error!(%error, "no snapshot; the next start takes longer"),
+            }
+        }
+        self
+    }
+
+    fn write(&self, encoded: Encoded) {
+        let written = self.snapshots.write(encoded).and_then(|snapshot| {
             tracing::info!(file = snapshot.file, bytes = snapshot.bytes, "snapshot");
-            snapshots.keep_newest(SNAPSHOTS_KEPT)
+            self.snapshots.keep_newest(SNAPSHOTS_KEPT)
         });
-        let kept = match written {
-            Ok(kept) => kept,
-            Err(error) => {
-                tracing::error!(%error, "no snapshot; the next start takes longer");
-                continue;
-            }
-        };
-        // Only once there is one to fall back to, and only what that one does not need.
-        let oldest = kept.get(SNAPSHOTS_KEPT - 1);
-        if let (Some((dir, live)), Some(oldest)) = (&journal, oldest) {
-            let read_from = Seq(live.journal_read_from.load(Ordering::Relaxed));
-            if let Err(error) = journal::retain_from(dir, oldest.seq.next().min(read_from)) {
-                tracing::error!(%error, "segments of the journal are not removed");
-            }
+        match written {
+            Ok(kept) => self.remove_segments(&kept),
+            Err(error) => tracing::error!(%error, "no snapshot; the next start takes longer"),
+        }
+    }
+
+    /// Removes segments once there is a snapshot to fall back to, and only what that one does not
+    /// need.
+    fn remove_segments(&self, kept: &[SnapshotInfo]) {
+        let Some(oldest) = kept.get(SNAPSHOTS_KEPT - 1) else { return };
+        if !self.config.remove_segments {
+            return;
+        }
+        let read_from = Seq(self.live.journal_read_from.load(Ordering::Relaxed));
+        let from = oldest.seq.next().min(read_from);
+        if let Err(error) = journal::retain_from(&self.journal_dir, from) {
+            tracing::error!(%error, "segments of the journal are not removed");
         }
     }
 }

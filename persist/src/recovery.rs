@@ -4,6 +4,7 @@ use std::path::Path;
 
 use tmomi_engine::ids::Seq;
 
+use crate::frame;
 use crate::image::{Divergence, Followed, Image};
 use crate::journal::{JournalError, JournalTail, Reader};
 use crate::snapshot::{SnapshotError, SnapshotInfo, Snapshots};
@@ -30,8 +31,8 @@ pub enum RecoveryError {
     },
 }
 
-/// An image at the end of the log.
-#[derive(Debug)]
+/// An image at the end of the log; empty without one.
+#[derive(Debug, Default)]
 pub struct Recovered {
     /// The image.
     pub image: Image,
@@ -39,6 +40,8 @@ pub struct Recovered {
     pub snapshot: Option<SnapshotInfo>,
     /// How many events of the journal came after it.
     pub replayed: u64,
+    /// Bytes of their frames.
+    pub replayed_bytes: u64,
 }
 
 /// Reads the newest snapshot, and the journal in `journal_dir` from there to its end `tail`.
@@ -56,18 +59,43 @@ pub fn recover(
     if let Some(newest) = listed.first().filter(|newest| newest.seq > tail.last) {
         return Err(RecoveryError::JournalBehind { file: newest.file.clone(), last: tail.last });
     }
-    let snapshot = listed.into_iter().next();
+    read_to(snapshots, listed.into_iter().next(), journal_dir, tail.last)
+}
+
+/// The image at event `to`, which is committed, or at the end of that event's frame: from the
+/// newest snapshot and what the journal has after it. The journal may be written meanwhile.
+///
+/// # Errors
+///
+/// As [`recover`].
+pub(crate) fn image_at(
+    snapshots: &Snapshots,
+    journal_dir: &Path,
+    to: Seq,
+) -> Result<Image, RecoveryError> {
+    let newest = snapshots.list()?.into_iter().next();
+    Ok(read_to(snapshots, newest, journal_dir, to)?.image)
+}
+
+fn read_to(
+    snapshots: &Snapshots,
+    snapshot: Option<SnapshotInfo>,
+    journal_dir: &Path,
+    to: Seq,
+) -> Result<Recovered, RecoveryError> {
     let mut image = match &snapshot {
         Some(snapshot) => snapshots.read(snapshot)?,
         None => Image::new(),
     };
     let from = image.applied();
-    for frame in Reader::open(journal_dir, from)? {
-        let frame = frame?;
+    let mut replayed_bytes = 0;
+    let mut reader = Reader::open(journal_dir, from)?;
+    while let Some(frame) = reader.read_to(to)? {
+        replayed_bytes += frame::encoded_bytes(&frame.batch) as u64;
         if image.follow(frame.epoch, &frame.batch)? == Followed::Stale {
             tracing::warn!(epoch = %frame.epoch, "events of an ended reign are left out");
         }
     }
     let replayed = image.applied().0 - from.0;
-    Ok(Recovered { image, snapshot, replayed })
+    Ok(Recovered { image, snapshot, replayed, replayed_bytes })
 }

@@ -38,6 +38,7 @@ pub use media::{Disk, Media};
 pub use reader::Reader;
 pub use report::{Dump, Dumped, EpochReport, Report, dump, verify};
 pub use segment::{FORMAT_VERSION, retain_from};
+pub(crate) use writer::make_dir;
 pub use writer::{Journal, JournalConfig, JournalTail};
 
 /// A last frame that a crash cut off. It was never committed, so nobody was told of it.

@@ -24,11 +24,11 @@ use tmomi_engine::{Engine, EngineConfig, Keeper, Reject};
 use tokio::sync::broadcast;
 
 use crate::clock::Clock;
-use crate::follower::{Follower, LiveImage, SnapshotConfig, Snapshotter};
+use crate::follower::{Follower, LiveImage, Replayed, SnapshotConfig, Snapshotter};
 use crate::image::Image;
-use crate::journal::{Journal, JournalConfig};
+use crate::journal::{self, Journal, JournalConfig};
 use crate::log::{CommitConfig, CommitHook, GroupCommit, Log, LogError, LogStatus, Memory};
-use crate::recovery::{self, RecoveryError};
+use crate::recovery::{self, Recovered, RecoveryError};
 use crate::snapshot::{self, SnapshotInfo, Snapshots};
 use crate::watermark::Wait;
 use pump::{Bell, Pump};
@@ -174,8 +174,9 @@ impl Shard {
     ///
     /// [`OpenError`], which names the file and what is wrong.
     pub fn open(config: ShardConfig, clock: Arc<dyn Clock>) -> Result<Shard, OpenError> {
-        let Restored { mut log, mut image, snapshot, replayed, epoch_seen, store } =
+        let Restored { mut log, recovered, epoch_seen, store } =
             Restored::load(config.shard, config.log)?;
+        let Recovered { mut image, snapshot, replayed, replayed_bytes } = recovered;
         let clock = not_before(clock, image.now());
         let (engine, mut keeper) =
             Engine::restore(config.engine, &image.shard_state(), clock.now());
@@ -187,9 +188,10 @@ impl Shard {
         let first = image.applied();
 
         let live = LiveImage::new(image, config.watcher_batches_max);
-        let last = snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
+        let from = snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
+        let begun = Replayed { snapshot: from, events: replayed, bytes: replayed_bytes };
         let snapshotter = store.map(|Store { snapshots, snapshot, journal_dir }| {
-            Snapshotter::start(snapshots, snapshot, last, journal_dir, Arc::clone(&live))
+            Snapshotter::start(snapshots, snapshot, begun, journal_dir, Arc::clone(&live))
         });
         let snapshotter = snapshotter.transpose().map_err(no_thread)?;
         let (sender, committed) = channel::bounded(COMMITTED_MAX);
@@ -303,7 +305,8 @@ impl Shard {
         self.live.watchers.subscribe()
     }
 
-    /// Somebody reads the journal and has yet to read event `seq`: it stays. The number only rises.
+    /// Somebody reads the journal and has yet to read event `seq`: it stays. The number only rises,
+    /// and before the first call everything stays.
     pub fn keep_journal_from(&self, seq: Seq) {
         self.live.keep_journal_from(seq);
     }
@@ -346,9 +349,7 @@ impl Drop for Shard {
 /// What a shard begins with.
 struct Restored {
     log: Box<dyn Log>,
-    image: Image,
-    snapshot: Option<SnapshotInfo>,
-    replayed: u64,
+    recovered: Recovered,
     epoch_seen: Epoch,
     store: Option<Store>,
 }
@@ -367,18 +368,11 @@ impl Restored {
                 (dir, journal, snapshots, snapshot)
             }
             LogConfig::Unread(log) => {
-                return Ok(Restored {
-                    log,
-                    image: Image::new(),
-                    snapshot: None,
-                    replayed: 0,
-                    epoch_seen: Epoch(0),
-                    store: None,
-                });
+                let (epoch_seen, recovered) = (Epoch(0), Recovered::default());
+                return Ok(Restored { log, recovered, epoch_seen, store: None });
             }
         };
         let journal_dir = dir.join(JOURNAL_DIR);
-        make_dir(&journal_dir)?;
         let (journal, tail) = Journal::open(&journal_dir, JournalConfig { shard, ..journal })
             .map_err(RecoveryError::Journal)?;
         // From here on no other process writes in the folder.
@@ -386,7 +380,7 @@ impl Restored {
             Some(snapshots) => snapshots,
             None => {
                 let snapshot_dir = dir.join(SNAPSHOT_DIR);
-                make_dir(&snapshot_dir)?;
+                journal::make_dir(&snapshot_dir).map_err(RecoveryError::Journal)?;
                 snapshot::remove_unfinished(&snapshot_dir)
                     .map_err(|source| not_made(&snapshot_dir, source))?;
                 Snapshots::local(&snapshot_dir, shard).map_err(RecoveryError::Snapshot)?
@@ -399,9 +393,7 @@ impl Restored {
         let epoch_seen = tail.epoch.max(recovered.image.epoch());
         Ok(Restored {
             log: Box::new(journal),
-            image: recovered.image,
-            snapshot: recovered.snapshot,
-            replayed: recovered.replayed,
+            recovered,
             epoch_seen,
             store: Some(Store { snapshots, snapshot: when, journal_dir }),
         })
@@ -448,10 +440,6 @@ impl Clock for Ahead {
     fn monotonic_ns(&self) -> u64 {
         self.clock.monotonic_ns()
     }
-}
-
-fn make_dir(dir: &Path) -> Result<(), OpenError> {
-    std::fs::create_dir_all(dir).map_err(|source| not_made(dir, source))
 }
 
 fn not_made(dir: &Path, source: io::Error) -> OpenError {
