@@ -120,7 +120,7 @@ pub(crate) struct Levels {
     pub(crate) waiting_replies: u64,
     /// The last event that the rows of the database stand for.
     pub(crate) written: u64,
-    /// Whether the writer of rows is at work, or there is none.
+    /// Whether the writer of rows is at work and its database there, or there is none.
     pub(crate) writer_well: bool,
 }
 
@@ -218,7 +218,11 @@ impl Metrics {
             ("tmomi_applied_seq", levels.applied, "The last committed event."),
             ("tmomi_replies_waiting", levels.waiting_replies, "Replies that wait for a commit."),
             ("tmomi_writer_seq", levels.written, "The last event that is in the rows."),
-            ("tmomi_writer_up", levels.writer_well.into(), "1 unless the writer has left."),
+            (
+                "tmomi_writer_up",
+                levels.writer_well.into(),
+                "0 if the writer waits for its database, or has left.",
+            ),
             ("tmomi_epoch", levels.epoch.into(), "The number of this reign."),
             ("tmomi_line_waiting", levels.waiting, "Buyers in all lines."),
             ("tmomi_buyers_active", levels.active, "Buyers that are let in."),

@@ -13,6 +13,7 @@ use tmomi_persist::follower::SnapshotConfig;
 use tmomi_persist::journal::JournalConfig;
 use tmomi_persist::recovery::RecoveryError;
 use tmomi_persist::shard::{JOURNAL_DIR, LogConfig, OpenError, Shard, ShardConfig};
+use tmomi_persist::snapshot::SnapshotError;
 use tmomi_persist::writer::WriterHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
@@ -62,6 +63,9 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
     let (app, writer) = runtime.block_on(running.until_stopped())?;
     let (catalog, shard) = (app.catalog.clone(), Arc::clone(&app.shard));
     // The writer reads the journal and the catalog, so it ends before them.
+    if let Some(writer) = &writer {
+        runtime.block_on(rows::catch_up(writer.state(), &shard));
+    }
     drop(writer);
     runtime.block_on(catalog.close());
     drop(app);
@@ -159,8 +163,8 @@ async fn build(
     let journal = (!settings.memory.is_on()).then(|| folder.join(JOURNAL_DIR));
     let writer = match &journal {
         Some(journal) => {
-            let started = rows::start(folder, journal, &shard, &catalog).await;
-            Some(started.map_err(Failure::Failed)?)
+            let started = rows::start(folder, journal, &shard, &catalog);
+            Some(started.map_err(|error| failed("start threads", "the machine", error))?)
         }
         None => None,
     };
@@ -227,6 +231,12 @@ fn shard_failed(error: &OpenError, folder: &Path) -> Failure {
         OpenError::Recovery(RecoveryError::Journal(error)) => {
             crate::inspect::journal_failure(error)
         }
+        OpenError::Recovery(RecoveryError::Snapshot(
+            error @ (SnapshotError::Damaged { .. } | SnapshotError::Shard { .. }),
+        )) => Failure::Damaged(format!(
+            "{error}; what damaged it may have damaged more, so nothing was touched: if it may \
+             begin with the snapshot before it, or none, move this file out of its folder"
+        )),
         OpenError::Recovery(error) => Failure::Damaged(format!(
             "{error}; the data folder {folder} is not touched: restore it from a copy"
         )),

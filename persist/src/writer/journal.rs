@@ -13,6 +13,7 @@ pub struct JournalSource {
     dir: PathBuf,
     shard: u32,
     committed: Box<dyn Fn() -> Seq + Send>,
+    written: Box<dyn Fn(Seq) + Send>,
     /// `None` before the first seek.
     reader: Option<Reader>,
 }
@@ -32,7 +33,14 @@ impl JournalSource {
         shard: u32,
         committed: impl Fn() -> Seq + Send + 'static,
     ) -> JournalSource {
-        JournalSource { dir, shard, committed: Box::new(committed), reader: None }
+        let (committed, written) = (Box::new(committed), Box::new(|_| {}));
+        JournalSource { dir, shard, committed, written, reader: None }
+    }
+
+    /// Calls `written` with every position of the rows.
+    #[must_use]
+    pub fn on_written(self, written: impl Fn(Seq) + Send + 'static) -> JournalSource {
+        JournalSource { written: Box::new(written), ..self }
     }
 }
 
@@ -60,6 +68,10 @@ impl Source for JournalSource {
             return Err(SourceError::Unreadable { seq: next, reason, bytes: Vec::new() });
         }
         Ok(Some(Record { epoch: frame.epoch, batch: frame.batch }))
+    }
+
+    fn written(&mut self, position: Seq) {
+        (self.written)(position);
     }
 }
 

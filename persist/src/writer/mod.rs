@@ -23,15 +23,15 @@ mod journal;
 mod names;
 mod rows;
 mod sqlite;
+mod state;
 mod thread;
 
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use tmomi_engine::event::Batch;
 use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId};
 
@@ -40,6 +40,7 @@ pub use journal::JournalSource;
 pub use names::{CatalogNames, House, Names, NamesError};
 pub use rows::{EntryRow, HoldOutcome, HoldRow, OrderRow, Rows, Stamp, TicketRow};
 pub use sqlite::SqliteSink;
+pub use state::{Status, WriterState};
 pub use thread::{WriterHandle, spawn};
 
 use fold::{Fold, Known, Needs, Readable};
@@ -90,6 +91,11 @@ pub trait Source: Send {
     ///
     /// [`SourceError`].
     fn next(&mut self) -> Result<Option<Record>, SourceError>;
+
+    /// The rows stand for every event up to `position`, which the log need not keep for them.
+    fn written(&mut self, position: Seq) {
+        let _ = position;
+    }
 }
 
 /// Why rows were not written.
@@ -101,6 +107,9 @@ pub enum SinkError {
     /// The position is not the one that was read.
     #[error("another writer has moved the position of the shard")]
     AnotherWriter,
+    /// It is not a database that this version writes, and waiting does not change that.
+    #[error("the database of rows: {0}")]
+    Unusable(String),
 }
 
 /// An entry, in its showtime.
@@ -160,6 +169,12 @@ pub enum WriterError {
     /// Another one writes the shard.
     #[error("another writer has moved the position of shard {0}; this one leaves")]
     AnotherWriter(u32),
+    /// The database is not one that this version writes.
+    #[error("{0}")]
+    Unusable(String),
+    /// A bug.
+    #[error("the writer panicked")]
+    Panicked,
     /// A record cannot become rows. It was copied aside.
     #[error("event {seq} of shard {shard} cannot become rows: {reason}")]
     Poisoned {
@@ -177,46 +192,6 @@ pub enum WriterError {
 struct Poison {
     seq: Seq,
     reason: String,
-}
-
-/// How a writer is doing.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub enum Status {
-    /// It writes, or waits for events.
-    #[default]
-    Running,
-    /// Log or database are away; it tries again.
-    Waiting(String),
-    /// It was asked to stop.
-    Stopped,
-    /// It left, and somebody must look.
-    Failed(WriterError),
-}
-
-/// What others see of a writer, for metrics and for keeping the log as long as it is needed.
-#[derive(Debug, Default)]
-pub struct WriterState {
-    position: AtomicU64,
-    rows: AtomicU64,
-    status: Mutex<Status>,
-}
-
-impl WriterState {
-    /// The last event that the rows stand for.
-    pub fn position(&self) -> Seq {
-        // The rows are in the database, not in this memory: nothing else to be ordered with.
-        Seq(self.position.load(Ordering::Relaxed))
-    }
-
-    /// Rows written so far by this process.
-    pub fn rows(&self) -> u64 {
-        self.rows.load(Ordering::Relaxed)
-    }
-
-    /// How it is doing.
-    pub fn status(&self) -> Status {
-        self.status.lock().clone()
-    }
 }
 
 /// Why a step did not succeed.
@@ -328,6 +303,7 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
     fn moved_to(&mut self, position: Stamp) {
         self.position = Some(position);
         self.state.position.store(position.seq.0, Ordering::Relaxed);
+        self.source.written(position.seq);
     }
 
     /// Takes what the log has, up to a batch, or up to what cannot be read.
@@ -440,6 +416,7 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
             SinkError::AnotherWriter => {
                 StepError::Left(WriterError::AnotherWriter(self.config.shard))
             }
+            SinkError::Unusable(_) => StepError::Left(WriterError::Unusable(error.to_string())),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Rows in SQLite.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::migrate::Migrator;
@@ -34,7 +34,9 @@ const WAIT: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct SqliteSink {
     shard: u32,
-    pool: SqlitePool,
+    path: PathBuf,
+    /// `None` until it was opened.
+    pool: Option<SqlitePool>,
 }
 
 type Values<'q> = Separated<'q, Sqlite, &'static str>;
@@ -88,38 +90,46 @@ const ENTRIES: Upsert = Upsert {
 };
 
 impl SqliteSink {
-    /// Opens the file at `path`, or makes it, for the rows of `shard`.
+    /// The file at `path`, for the rows of `shard`. It is opened, or made, when it is needed
+    /// first: whoever sells does not depend on it.
+    pub fn at(path: &Path, shard: u32) -> SqliteSink {
+        SqliteSink { shard, path: path.to_owned(), pool: None }
+    }
+
+    /// The same, opened at once.
     ///
     /// # Errors
     ///
     /// [`OpenError`].
     pub async fn open(path: &Path, shard: u32) -> Result<SqliteSink, OpenError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // The log lets go of what the position has passed, so a position must survive a
-            // power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(WAIT);
-        let pool = catalog::pool(1).connect_with(options).await?;
-        MIGRATIONS.run(&pool).await.map_err(|error| refuse_format(error, &MIGRATIONS))?;
-        Ok(SqliteSink { shard, pool })
+        let mut sink = SqliteSink::at(path, shard);
+        sink.pool().await?;
+        Ok(sink)
     }
 
     /// Closes the file.
     pub async fn close(&self) {
-        self.pool.close().await;
+        if let Some(pool) = &self.pool {
+            pool.close().await;
+        }
+    }
+
+    async fn pool(&mut self) -> Result<&SqlitePool, OpenError> {
+        let pool = match self.pool.take() {
+            Some(pool) => pool,
+            None => open_file(&self.path).await?,
+        };
+        Ok(self.pool.insert(pool))
     }
 
     async fn write_all(
-        &self,
+        &mut self,
         from: Stamp,
         to: Stamp,
         rows: &Rows,
-    ) -> Result<Option<()>, sqlx::Error> {
+    ) -> Result<Option<()>, SinkError> {
         let shard = self.shard;
-        let mut tx = self.pool.begin_with("BEGIN IMMEDIATE").await?;
+        let mut tx = self.pool().await?.begin_with("BEGIN IMMEDIATE").await?;
         // The position comes first: a writer that has been overtaken has nothing to undo.
         let moved = sqlx::query(
             "UPDATE shard_position SET epoch = ?, sequence = ?
@@ -146,15 +156,17 @@ impl SqliteSink {
 
 impl Sink for SqliteSink {
     async fn position(&mut self) -> Result<Stamp, SinkError> {
+        let shard = self.shard;
+        let pool = self.pool().await?;
         let query = "SELECT epoch, sequence FROM shard_position WHERE shard = ?";
-        let row = sqlx::query(query).bind(self.shard).fetch_optional(&self.pool).await?;
+        let row = sqlx::query(query).bind(shard).fetch_optional(pool).await?;
         if let Some(row) = row {
             let seq: i64 = row.try_get("sequence")?;
             return Ok(Stamp { epoch: Epoch(row.try_get("epoch")?), seq: Seq(seq as u64) });
         }
         // Of two writers that begin one fails here, and finds the row the next time.
-        let query = sqlx::query("INSERT INTO shard_position VALUES (?, 0, 0)").bind(self.shard);
-        query.execute(&self.pool).await?;
+        let query = sqlx::query("INSERT INTO shard_position VALUES (?, 0, 0)").bind(shard);
+        query.execute(pool).await?;
         Ok(Stamp::default())
     }
 
@@ -162,6 +174,8 @@ impl Sink for SqliteSink {
         &mut self,
         entries: &[EntryKey],
     ) -> Result<Vec<(EntryKey, BuyerId)>, SinkError> {
+        let shard = self.shard;
+        let pool = self.pool().await?;
         let mut found = Vec::with_capacity(entries.len());
         let mut rest = entries;
         while !rest.is_empty() {
@@ -172,9 +186,9 @@ impl Sink for SqliteSink {
                  AND (shard, showtime_id, entry) IN (",
             );
             query.push_values(run, |mut values, (showtime, entry)| {
-                values.push_bind(self.shard).push_bind(showtime.0).push_bind(entry.0);
+                values.push_bind(shard).push_bind(showtime.0).push_bind(entry.0);
             });
-            for row in query.push(")").build().fetch_all(&self.pool).await? {
+            for row in query.push(")").build().fetch_all(pool).await? {
                 let key = (ShowtimeId(row.try_get(0)?), EntryId(row.try_get(1)?));
                 found.push((key, BuyerId(row.try_get::<i64, _>(2)? as u64)));
             }
@@ -184,6 +198,29 @@ impl Sink for SqliteSink {
 
     async fn write(&mut self, from: Stamp, to: Stamp, rows: &Rows) -> Result<(), SinkError> {
         self.write_all(from, to, rows).await?.ok_or(SinkError::AnotherWriter)
+    }
+}
+
+async fn open_file(path: &Path) -> Result<SqlitePool, OpenError> {
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        // The log lets go of what the position has passed, so a position must survive a
+        // power cut.
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(WAIT);
+    let pool = catalog::pool(1).connect_with(options).await?;
+    MIGRATIONS.run(&pool).await.map_err(|error| refuse_format(error, &MIGRATIONS))?;
+    Ok(pool)
+}
+
+impl From<OpenError> for SinkError {
+    fn from(error: OpenError) -> SinkError {
+        match error {
+            OpenError::Unavailable(error) => SinkError::from(error),
+            error => SinkError::Unusable(error.to_string()),
+        }
     }
 }
 

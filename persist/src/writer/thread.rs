@@ -6,7 +6,7 @@ use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
-use super::{Names, Sink, Source, Status, Writer, WriterState};
+use super::{Names, Sink, Source, Status, Writer, WriterError, WriterState};
 
 /// A running writer. Dropped, it stops.
 #[derive(Debug)]
@@ -30,7 +30,9 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let state = writer.state();
     let (stop, stopped) = oneshot::channel();
+    let guard = FailOnPanic(Arc::clone(&state));
     let body = move || {
+        let _guard = guard;
         runtime.block_on(async {
             tokio::select! {
                 // Stopping in the middle of a batch loses only work: the batch comes again.
@@ -41,6 +43,17 @@ where
     };
     let thread = std::thread::Builder::new().name("tmomi-writer".to_owned()).spawn(body)?;
     Ok(WriterHandle { state, stop: Some(stop), thread: Some(thread) })
+}
+
+/// A panic must not look like a writer that is at work.
+struct FailOnPanic(Arc<WriterState>);
+
+impl Drop for FailOnPanic {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            *self.0.status.lock() = Status::Failed(WriterError::Panicked);
+        }
+    }
 }
 
 impl WriterHandle {

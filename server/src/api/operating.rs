@@ -24,7 +24,7 @@ pub(crate) async fn healthz() -> &'static str {
 )]
 pub(crate) async fn readyz(State(app): State<AppState>) -> (StatusCode, String) {
     match why_not(&app) {
-        None => (StatusCode::OK, "ok\n".to_owned()),
+        None => (StatusCode::OK, format!("ok\n{}", rows_state(&app))),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
@@ -37,6 +37,15 @@ fn why_not(app: &App) -> Option<String> {
         return Some(stalled.to_string());
     }
     app.opening.is_incomplete().then(|| "a showtime is not on sale yet".to_owned())
+}
+
+/// What is wrong with the rows, if anything. Sales go on without them.
+fn rows_state(app: &App) -> String {
+    match app.writer.as_ref().map(|writer| writer.status()) {
+        Some(Status::Waiting(why)) => format!("the writer of rows waits: {why}\n"),
+        Some(Status::Failed(why)) => format!("the writer of rows has left: {why}\n"),
+        _ => String::new(),
+    }
 }
 
 /// Counters and latencies for Prometheus
@@ -62,6 +71,6 @@ fn levels(app: &App) -> Levels {
     levels.waiting_replies = app.shard.waiting() as u64;
     let writer = app.writer.as_ref();
     levels.written = writer.map_or(0, |writer| writer.position().0);
-    levels.writer_well = writer.is_none_or(|writer| !matches!(writer.status(), Status::Failed(_)));
+    levels.writer_well = writer.is_none_or(|writer| writer.status() == Status::Running);
     levels
 }

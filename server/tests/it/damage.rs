@@ -95,6 +95,7 @@ async fn a_flipped_byte_in_a_snapshot_is_noticed() {
         let (_, said) = launch.start_refused();
         assert!(said.contains(&name), "the file {name} is not named:\n{said}");
         assert!(names_a_byte(&said), "no offset is named:\n{said}");
+        assert!(said.contains("move this file"), "what to do is not said:\n{said}");
         flip(&path, used / part);
     }
     launch.start();

@@ -16,6 +16,7 @@ mod mass;
 mod overload;
 mod readme;
 mod refusals;
+mod rows;
 mod sale;
 mod sizes;
 mod streams;

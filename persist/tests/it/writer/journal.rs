@@ -24,14 +24,12 @@ fn append(journal: &mut Journal, records: &[Record]) {
 async fn follower(
     folder: &Path,
     committed: &Arc<AtomicU64>,
+    written: &Arc<AtomicU64>,
 ) -> Writer<JournalSource, SqliteSink, TwoHouses> {
-    let committed = committed.clone();
-    let source =
-        JournalSource::new(
-            folder.join("journal"),
-            0,
-            move || Seq(committed.load(Ordering::SeqCst)),
-        );
+    let (committed, written) = (committed.clone(), written.clone());
+    let committed = move || Seq(committed.load(Ordering::SeqCst));
+    let source = JournalSource::new(folder.join("journal"), 0, committed)
+        .on_written(move |seq| written.store(seq.0, Ordering::SeqCst));
     let dead = DeadLetters::new(folder.join("dead"));
     Writer::new(config(100), source, open(folder).await, TwoHouses::new(), dead)
 }
@@ -42,8 +40,9 @@ async fn a_writer_follows_a_journal_and_goes_on_where_it_was() {
     let dir = folder.path().join("journal");
     let (mut journal, _) = Journal::open(&dir, CONFIG).unwrap();
     let (mut log, committed) = (MadeUp::new(), Arc::new(AtomicU64::new(0)));
+    let written = Arc::default();
     for _ in 0..3 {
-        let mut writer = follower(folder.path(), &committed).await;
+        let mut writer = follower(folder.path(), &committed, &written).await;
         for _ in 0..2 {
             let known = log.records.len();
             log.grow(&mut dice, 40);
@@ -59,6 +58,7 @@ async fn a_writer_follows_a_journal_and_goes_on_where_it_was() {
         }
         assert_same(&log, rows(folder.path()).await);
         // Segments that the rows have passed may go.
+        assert_eq!(Seq(written.load(Ordering::SeqCst)), log.last());
         tmomi_persist::journal::retain_from(&dir, log.last()).unwrap();
     }
 }
@@ -71,9 +71,9 @@ async fn rows_of_another_journal_and_a_journal_cut_in_front_are_noticed() {
     let mut log = MadeUp::new();
     log.grow(&mut Dice(22), 300);
     append(&mut journal, &log.records);
-    let committed = Arc::new(AtomicU64::new(log.last().0));
+    let (committed, written) = (Arc::new(AtomicU64::new(log.last().0)), Arc::default());
     tmomi_persist::journal::retain_from(&dir, log.last()).unwrap();
-    let mut writer = follower(folder.path(), &committed).await;
+    let mut writer = follower(folder.path(), &committed, &written).await;
     let left = leaves(&mut writer).await;
     assert!(matches!(&left, WriterError::Poisoned { seq: Seq(1), .. }), "{left}");
     assert!(left.to_string().contains("is needed"), "{left}");
@@ -81,9 +81,9 @@ async fn rows_of_another_journal_and_a_journal_cut_in_front_are_noticed() {
     let folder = tempfile::tempdir().unwrap();
     let (mut journal, _) = Journal::open(&folder.path().join("journal"), CONFIG).unwrap();
     append(&mut journal, &log.records);
-    until(&mut follower(folder.path(), &committed).await, log.last()).await;
+    until(&mut follower(folder.path(), &committed, &written).await, log.last()).await;
     committed.store(5, Ordering::SeqCst);
-    let left = leaves(&mut follower(folder.path(), &committed).await).await;
+    let left = leaves(&mut follower(folder.path(), &committed, &written).await).await;
     assert!(matches!(&left, WriterError::Poisoned { .. }), "{left}");
     assert!(left.to_string().contains("ends at 5"), "{left}");
 }

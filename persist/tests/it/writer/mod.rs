@@ -386,3 +386,59 @@ async fn a_writer_on_its_thread_follows_and_stops() {
     assert!(state.rows() > 0);
     assert_same(&log, rows(folder.path()).await);
 }
+
+/// A database that is away or not one at first holds nobody up, and one of a newer version ends
+/// the writer. Planted bug: the file is opened before the writer runs.
+#[tokio::test]
+async fn a_writer_waits_for_its_file_and_leaves_one_of_a_newer_version_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("sales.db");
+    let mut log = MadeUp::new();
+    log.grow(&mut Dice(14), 10);
+    let shared = Shared::of(&log);
+    std::fs::write(&path, [b'x'; 10_000]).unwrap();
+    let sink = SqliteSink::at(&path, 0);
+    let handle = tmomi_persist::writer::spawn(writer(folder.path(), 60, &shared, sink)).unwrap();
+    while !matches!(handle.state().status(), Status::Waiting(_)) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    std::fs::remove_file(&path).unwrap();
+    while handle.state().position() < log.last() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    handle.stop();
+    assert_same(&log, rows(folder.path()).await);
+
+    let options = SqliteConnectOptions::new().filename(&path);
+    let mut conn = SqliteConnection::connect_with(&options).await.unwrap();
+    let newer = "INSERT INTO _sqlx_migrations VALUES (9999, 'x', 0, 1, x'00', 0)";
+    sqlx::query(newer).execute(&mut conn).await.unwrap();
+    let mut writer = writer(folder.path(), 60, &shared, SqliteSink::at(&path, 0));
+    let left = leaves(&mut writer).await;
+    assert!(matches!(&left, WriterError::Unusable(why) if why.contains("9999")), "{left}");
+    assert_eq!(writer.state().status(), Status::Failed(left));
+}
+
+/// Planted bug: the state stays as it was before.
+#[tokio::test]
+async fn a_writer_that_panicked_is_not_at_work() {
+    struct Broken;
+    impl Source for Broken {
+        fn seek(&mut self, _: Seq) -> Result<(), SourceError> {
+            panic!("a bug");
+        }
+        fn next(&mut self) -> Result<Option<Record>, SourceError> {
+            Ok(None)
+        }
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let (sink, dead) = (open(folder.path()).await, DeadLetters::new(folder.path().join("dead")));
+    let writer = Writer::new(config(60), Broken, sink, TwoHouses::new(), dead);
+    let state = writer.state();
+    let handle = tmomi_persist::writer::spawn(writer).unwrap();
+    while state.status() == Status::Running {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    handle.stop();
+    assert_eq!(state.status(), Status::Failed(WriterError::Panicked));
+}
