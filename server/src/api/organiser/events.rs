@@ -1,14 +1,14 @@
 //! The audit trail of a showtime: its events as the journal has them.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use axum::Json;
 use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use tmomi_engine::event::{Body, Event};
-use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId};
+use tmomi_engine::ids::{BuyerId, EntryId, Epoch, HoldId, Seq};
 use tmomi_persist::frame::Frame;
-use tmomi_persist::image::{Decision, Image};
+use tmomi_persist::image::Decision;
 use tmomi_persist::journal::Reader;
 use utoipa::{IntoParams, ToSchema};
 
@@ -25,6 +25,8 @@ const LIMIT: u64 = 100;
 /// Events of the journal that one call looks at: a page of a showtime that little is happening
 /// at may end early, and the next one goes on from there.
 const LOOK_MAX: u64 = 1_000_000;
+/// Users that are looked up while the image is held.
+const LOOK_UP_MAX: usize = 256;
 
 /// Which events.
 #[derive(Debug, Default, Deserialize, IntoParams)]
@@ -94,32 +96,51 @@ pub(crate) async fn events(
     let Some(dir) = app.journal.clone() else {
         return Err(Problem::not_found("trail: this server keeps no journal"));
     };
-    let reading = tokio::task::spawn_blocking(move || read(&app, &hall, dir, after, limit));
+    let reading = tokio::task::spawn_blocking(move || read(&app, &hall, &dir, after, limit));
     reading.await.map_err(Problem::internal)?.map(Json)
 }
 
-fn read(app: &App, hall: &Hall, dir: PathBuf, after: Seq, limit: usize) -> Result<Events> {
+fn read(app: &App, hall: &Hall, dir: &Path, after: Seq, limit: usize) -> Result<Events> {
     let end = app.shard.applied();
-    let mut page =
-        Page { hall, after, limit, events: Vec::new(), seq: after, decision: Decision::default() };
+    let mut page = Page {
+        hall,
+        after,
+        limit,
+        events: Vec::new(),
+        entries: Vec::new(),
+        seq: after,
+        decision: Decision::default(),
+    };
     let mut epoch = app.shard.epoch();
     if after >= end {
         return Ok(Events { events: Vec::new(), seq: seq_text(epoch, end), next: None });
     }
-    let mut reader = Reader::open(&dir, after).map_err(Problem::internal)?;
+    let mut reader = Reader::open(dir, after).map_err(Problem::internal)?;
     let mut looked = 0;
     while looked < LOOK_MAX {
         let Some(frame) = reader.read_to(end).map_err(Problem::internal)? else { break };
         looked += frame.batch.events.len() as u64;
         epoch = frame.epoch;
-        let image = app.shard.image().read();
-        if page.add(&frame, &image)? == Full::Yes {
+        if page.add(&frame)? == Full::Yes {
             break;
         }
     }
-    let seq = seq_text(epoch, page.seq);
-    let next = (page.seq < end).then(|| seq.clone());
-    Ok(Events { events: page.events, seq, next })
+    let Page { mut events, entries, seq: reached, .. } = page;
+    let found = entries.chunks(LOOK_UP_MAX).flat_map(|entries| users(app, hall, entries));
+    for (at, user) in found {
+        events[at].user_id = Some(user.0);
+    }
+    let seq = seq_text(epoch, reached);
+    let next = (reached < end).then(|| seq.clone());
+    Ok(Events { events, seq, next })
+}
+
+/// The users of some entries, by the places of their events.
+fn users(app: &App, hall: &Hall, entries: &[(usize, EntryId)]) -> Vec<(usize, BuyerId)> {
+    let image = app.shard.image().read();
+    let showtime = image.showtime(hall.id());
+    let user = |entry| Some(showtime?.entry(entry)?.buyer);
+    entries.iter().filter_map(|(at, entry)| Some((*at, user(*entry)?))).collect()
 }
 
 #[derive(PartialEq, Eq)]
@@ -133,6 +154,8 @@ struct Page<'a> {
     after: Seq,
     limit: usize,
     events: Vec<EventView>,
+    /// The entries whose users are still to be found, with the places of their events.
+    entries: Vec<(usize, EntryId)>,
     /// Complete up to here.
     seq: Seq,
     decision: Decision,
@@ -140,7 +163,7 @@ struct Page<'a> {
 
 impl Page<'_> {
     /// Adds a frame's events of the showtime until the page is full.
-    fn add(&mut self, frame: &Frame, image: &Image) -> Result<Full> {
+    fn add(&mut self, frame: &Frame) -> Result<Full> {
         let mut words = &frame.batch.events[..];
         let mut decision = std::mem::take(&mut self.decision);
         while !words.is_empty() {
@@ -152,11 +175,12 @@ impl Page<'_> {
                     continue;
                 }
                 let event = &decision.events()[index];
-                if let Some(view) = self.view(frame, &decision, index, seq, image) {
+                if let Some((view, entry)) = self.view(frame, &decision, index, seq) {
                     if self.events.len() == self.limit {
                         return Ok(Full::Yes);
                     }
                     debug_assert_eq!(event.showtime, self.hall.id());
+                    self.entries.extend(entry.map(|entry| (self.events.len(), entry)));
                     self.events.push(view);
                 }
                 self.seq = seq;
@@ -166,30 +190,30 @@ impl Page<'_> {
         Ok(Full::No)
     }
 
-    /// The event as the trail shows it, if it is this showtime's and of a kind that is shown.
+    /// The event as the trail shows it, if it is this showtime's and of a kind that is shown, and
+    /// the entry whose user belongs there.
     fn view(
         &self,
         frame: &Frame,
         decision: &Decision,
         index: usize,
         seq: Seq,
-        image: &Image,
-    ) -> Option<EventView> {
+    ) -> Option<(EventView, Option<EntryId>)> {
         let event = &decision.events()[index];
         if event.showtime != self.hall.id() {
             return None;
         }
-        let mut view = self.bare(event, frame.epoch, seq, image)?;
+        let (mut view, entry) = self.bare(event, frame.epoch, seq)?;
         let parts: Vec<_> = decision.parts(index).collect();
         view.seats = (!parts.is_empty()).then(|| self.hall.seat_ids(&parts));
         if let Body::Blocked { .. } | Body::Unblocked { .. } = event.body {
             let blob = frame.batch.blobs.iter().find(|(of, _)| *of == event.seq);
             view.reason = blob.map(|(_, text)| String::from_utf8_lossy(text).into_owned());
         }
-        Some(view)
+        Some((view, entry))
     }
 
-    fn bare(&self, event: &Event, epoch: Epoch, seq: Seq, image: &Image) -> Option<EventView> {
+    fn bare(&self, event: &Event, epoch: Epoch, seq: Seq) -> Option<(EventView, Option<EntryId>)> {
         let mut view = EventView {
             seq: seq_text(epoch, seq),
             at: When(event.at),
@@ -201,7 +225,7 @@ impl Page<'_> {
             seats: None,
             reason: None,
         };
-        let user = |entry| user_of(image, self.hall.id(), entry).map(|user| user.0);
+        let mut of = None;
         match event.body {
             Body::EpochStart { .. } | Body::Terms { .. } | Body::Buyer { .. } => return None,
             Body::More { .. } => return None,
@@ -211,43 +235,39 @@ impl Page<'_> {
                 (view.kind, view.user_id, view.number) = ("joined", Some(buyer.0), Some(number.0));
             }
             Body::Left { entry, number, .. } => {
-                (view.kind, view.user_id, view.number) = ("left", user(entry), Some(number.0));
+                (view.kind, of, view.number) = ("left", Some(entry), Some(number.0));
             }
             Body::Admitted { entry, number, .. } => {
-                (view.kind, view.user_id, view.number) = ("admitted", user(entry), Some(number.0));
+                (view.kind, of, view.number) = ("admitted", Some(entry), Some(number.0));
             }
             Body::Passed { entry, number } => {
-                (view.kind, view.user_id, view.number) = ("passed", user(entry), Some(number.0));
+                (view.kind, of, view.number) = ("passed", Some(entry), Some(number.0));
             }
             Body::Held { slot, entry, .. } => {
-                let hold = tmomi_engine::ids::HoldId { slot, seq: event.seq };
-                (view.kind, view.user_id) = ("held", user(entry));
-                view.hold_id = Some(hold_text(hold));
+                let hold = HoldId { slot, seq: event.seq };
+                (view.kind, of, view.hold_id) = ("held", Some(entry), Some(hold_text(hold)));
             }
             Body::Extended { hold, entry, .. } => {
-                (view.kind, view.user_id) = ("extended", user(entry));
-                view.hold_id = Some(hold_text(hold));
+                (view.kind, of, view.hold_id) = ("extended", Some(entry), Some(hold_text(hold)));
             }
             Body::Released { hold, entry, .. } => {
-                (view.kind, view.user_id) = ("released", user(entry));
-                view.hold_id = Some(hold_text(hold));
+                (view.kind, of, view.hold_id) = ("released", Some(entry), Some(hold_text(hold)));
             }
             Body::Expired { hold, entry, .. } => {
-                (view.kind, view.user_id) = ("expired", user(entry));
-                view.hold_id = Some(hold_text(hold));
+                (view.kind, of, view.hold_id) = ("expired", Some(entry), Some(hold_text(hold)));
             }
             Body::Confirmed { hold, entry, .. } => {
-                (view.kind, view.user_id) = ("confirmed", user(entry));
-                (view.hold_id, view.order_id) = (Some(hold_text(hold)), Some(order_text(hold)));
+                (view.kind, of, view.hold_id) = ("confirmed", Some(entry), Some(hold_text(hold)));
+                view.order_id = Some(order_text(hold));
             }
             Body::Refunded { hold, entry, .. } => {
-                (view.kind, view.user_id) = ("refunded", user(entry));
-                (view.hold_id, view.order_id) = (Some(hold_text(hold)), Some(order_text(hold)));
+                (view.kind, of, view.hold_id) = ("refunded", Some(entry), Some(hold_text(hold)));
+                view.order_id = Some(order_text(hold));
             }
             Body::Blocked { .. } => view.kind = "blocked",
             Body::Unblocked { .. } => view.kind = "unblocked",
         }
-        Some(view)
+        Some((view, of))
     }
 }
 
@@ -262,8 +282,4 @@ fn groups(decision: &Decision) -> Vec<(usize, Seq)> {
         }
     }
     groups
-}
-
-fn user_of(image: &Image, showtime: ShowtimeId, entry: EntryId) -> Option<BuyerId> {
-    Some(image.showtime(showtime)?.entry(entry)?.buyer)
 }
