@@ -14,7 +14,7 @@ use crate::ids::{BuyerId, EntryId, LineNumber, Seq, TimeMs};
 use crate::index::Index;
 use crate::reject::Reject;
 use crate::state::{EntryState, Place};
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, Ordering, Patience};
 use crate::table::Table;
 
 /// Entries of one showtime at most.
@@ -260,8 +260,12 @@ impl Line {
 
     /// Notes that a sign of life is given all the time, until as many calls of `unwatch`.
     pub(crate) fn watch(&self, entry: EntryId, now: TimeMs) {
-        self.records.row(entry.0)[column::STREAMS].fetch_add(1, Ordering::Relaxed);
-        self.touch(entry, now);
+        let record = self.records.row(entry.0);
+        record[column::STREAMS].fetch_add(1, Ordering::Relaxed);
+        record[column::SEEN_AT].fetch_max(now.0, Ordering::Relaxed);
+        // Somebody may be passing him over just now; there may be no other sign after this one.
+        let mut patience = Patience::new();
+        while !self.come_back(entry) && patience.wait() {}
     }
 
     pub(crate) fn unwatch(&self, entry: EntryId, now: TimeMs) {
@@ -272,16 +276,24 @@ impl Line {
     /// Notes a sign of life; whoever was passed over is back with it.
     pub(crate) fn touch(&self, entry: EntryId, now: TimeMs) {
         self.records.row(entry.0)[column::SEEN_AT].fetch_max(now.0, Ordering::Relaxed);
-        if self.look(entry).stand() != Stand::Passed {
-            return;
+        // If somebody is changing the place just now, the next sign counts.
+        self.come_back(entry);
+    }
+
+    /// Whoever was passed over is back; `false`: somebody else has the turn.
+    fn come_back(&self, entry: EntryId) -> bool {
+        let seen = self.look(entry);
+        if seen.stand() != Stand::Passed {
+            return !seen.taken();
         }
-        // If the turn is taken, somebody is changing the place just now; the next sign counts.
-        let Some(turn) = self.try_turn(entry) else { return };
-        if turn.seen().stand() != Stand::Passed {
-            return turn.end();
+        let Some(turn) = self.try_turn(entry) else { return false };
+        if turn.seen().stand() == Stand::Passed {
+            self.back.insert(self.number(entry));
+            turn.end_at(Stand::Back);
+        } else {
+            turn.end();
         }
-        self.back.insert(self.number(entry));
-        turn.end_at(Stand::Back);
+        true
     }
 
     /// One that was back is admitted, gone, or passed over again; the caller has its turn.

@@ -41,12 +41,6 @@ const POSITIONS_EVERY: Duration = Duration::from_millis(200);
 const POSITIONS_EVERY_READER: Duration = Duration::from_micros(100);
 /// From one pass that tells positions to the next at most: a change is told within a second.
 const POSITIONS_EVERY_MOST: Duration = Duration::from_millis(700);
-/// A stream gives a sign of life at least so often.
-const LIFE_EVERY_MOST: Duration = Duration::from_secs(15);
-/// And at most so often, however short the grace.
-const LIFE_EVERY_LEAST: Duration = Duration::from_millis(10);
-/// Signs of life in one grace.
-const LIVES_PER_GRACE: u32 = 4;
 /// A pass may take this part of a hub's time while it holds the image: a commit waits for it.
 const PASS_SHARE: u32 = 100;
 /// How long a hub waits for the next event when the log has failed and none will come.
@@ -153,7 +147,6 @@ struct Desk {
     told: Option<Basis>,
     next_comment: Duration,
     next_positions: Duration,
-    next_life: Duration,
 }
 
 /// Positions are the same while this is.
@@ -176,7 +169,6 @@ impl Desk {
             told: None,
             next_comment: now + COMMENT_EVERY,
             next_positions: now,
-            next_life: now,
         }
     }
 
@@ -185,7 +177,7 @@ impl Desk {
         let mut stopped = std::pin::pin!(app.stop.stopped());
         loop {
             let now = app.clock.since_start();
-            let wake_at = self.next_comment.min(self.next_life).min(self.next_positions.max(now));
+            let wake_at = self.next_comment.min(self.next_positions.max(now));
             tokio::select! {
                 biased;
                 () = &mut stopped => break,
@@ -213,11 +205,6 @@ impl Desk {
         let (house, now) = (self.hub.hall.house(), clock.since_start());
         let mut slots = self.hub.slots.lock();
         slots.open.retain(|slot| !slot.gone.load(Ordering::Relaxed));
-        if now >= self.next_life {
-            let at = self.app.now();
-            slots.open.iter().for_each(|slot| house.touch(slot.entry, at));
-            self.next_life = now + life_every(house.line_settings().grace_ms);
-        }
         let mut task = Task { comment: now >= self.next_comment, ..Task::default() };
         if task.comment {
             self.next_comment = (self.next_comment + COMMENT_EVERY).max(now);
@@ -278,11 +265,6 @@ async fn applied_after(app: &AppState, seen: Seq) {
     }
 }
 
-fn life_every(grace_ms: u32) -> Duration {
-    let grace = Duration::from_millis(grace_ms.into());
-    (grace / LIVES_PER_GRACE).clamp(LIFE_EVERY_LEAST, LIFE_EVERY_MOST)
-}
-
 /// From one pass that tells positions to the next, for so many readers.
 fn positions_every(readers: u32) -> Duration {
     POSITIONS_EVERY_READER.saturating_mul(readers).clamp(POSITIONS_EVERY, POSITIONS_EVERY_MOST)
@@ -294,7 +276,28 @@ struct LineReader {
     showtime: ShowtimeId,
     slot: Arc<Slot>,
     begun: bool,
+    _life: Life,
     _limit: StreamSlot,
+}
+
+/// The sign of life that an open stream is.
+struct Life {
+    app: AppState,
+    hall: Arc<Hall>,
+    entry: EntryId,
+}
+
+impl Life {
+    fn begin(app: &AppState, hall: &Arc<Hall>, entry: EntryId) -> Life {
+        hall.house().watch(entry, app.now());
+        Life { app: Arc::clone(app), hall: Arc::clone(hall), entry }
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.hall.house().unwatch(self.entry, self.app.now());
+    }
 }
 
 impl LineReader {
@@ -306,10 +309,10 @@ impl LineReader {
     ) -> Result<LineReader> {
         let showtime = hall.id();
         let slot = Arc::new(Slot::new(entry));
-        hall.house().touch(entry, app.now());
+        let life = Life::begin(&app, hall, entry);
         LineHub::join(&app, hall, &slot)?;
         app.metrics.line_streams.add();
-        Ok(LineReader { app, showtime, slot, begun: false, _limit: limit })
+        Ok(LineReader { app, showtime, slot, begun: false, _life: life, _limit: limit })
     }
 
     /// The next bytes; `None` at the end.
@@ -368,7 +371,5 @@ mod tests {
         assert_eq!(positions_every(5_000), Duration::from_millis(500));
         assert_eq!(positions_every(u32::MAX), POSITIONS_EVERY_MOST);
         assert!(POSITIONS_EVERY_MOST + PASS_EVERY_MOST < Duration::from_secs(1));
-        assert_eq!(life_every(120_000), LIFE_EVERY_MOST);
-        assert_eq!(life_every(2_000), Duration::from_millis(500));
     }
 }
