@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tmomi_engine::SeatState;
 use tmomi_engine::event::{Batch, Body, Event};
-use tmomi_engine::ids::{EntryId, Epoch, HoldId, Part, Seq, ShowtimeId};
+use tmomi_engine::ids::{EntryId, Epoch, HoldId, Part, Seq, ShowtimeId, TimeMs};
 use tmomi_engine::layout::Layout;
 
 use super::Image;
@@ -14,7 +14,7 @@ use super::divergence::{Contradiction, Divergence};
 use super::holds::{Ending, Hold, Moment, Parts};
 use super::keys::Outcome;
 use super::line::Line;
-use super::showtime::{ShowtimeImage, Terms};
+use super::showtime::{Past, ShowtimeImage, Terms};
 use crate::layout_codec;
 
 /// What a frame did to an image.
@@ -35,6 +35,8 @@ struct Step<'a> {
     parts: &'a [Part],
     /// The last event of its decision: the number that readers and clients know it by.
     last: Seq,
+    /// The end of the session, if the decision lets somebody in.
+    admitted_until: Option<TimeMs>,
 }
 
 impl Image {
@@ -97,6 +99,10 @@ impl Image {
 
     fn apply_decision(&mut self, decision: &Decision, batch: &Batch) -> Result<(), Divergence> {
         let mut parts = std::mem::take(&mut self.parts);
+        let admitted_until = decision.events().iter().find_map(|event| match event.body {
+            Body::Admitted { until, .. } => Some(until),
+            _ => None,
+        });
         for (index, event) in decision.events().iter().enumerate() {
             let diverged = |what| Divergence { seq: event.seq, showtime: event.showtime, what };
             let expected = self.applied.next();
@@ -109,7 +115,7 @@ impl Image {
             self.holds.forget(self.now);
             parts.clear();
             parts.extend(decision.parts(index));
-            let step = Step { event, parts: &parts, last: decision.last_seq() };
+            let step = Step { event, parts: &parts, last: decision.last_seq(), admitted_until };
             match event.body {
                 Body::More { .. } if decision.continues_seats(index) => Ok(()),
                 Body::More { .. } => Err(Contradiction::StrayParts),
@@ -177,7 +183,8 @@ impl Image {
             Body::Buyer { entry, buyer } => showtime.line.enter(entry, buyer),
             Body::Joined { entry, buyer, number, key } => {
                 showtime.line.join(entry, buyer, number)?;
-                let outcome = Outcome::Joined { showtime: id, entry, number, seq };
+                let admitted_until = step.admitted_until;
+                let outcome = Outcome::Joined { showtime: id, entry, number, admitted_until, seq };
                 self.keys.remember(key, event.at, outcome);
                 Ok(())
             }
@@ -192,6 +199,11 @@ impl Image {
             }
             _ => {
                 showtime.seats_seq = seq;
+                showtime.past = showtime.past.max(match event.body {
+                    Body::Held { .. } => Past::Held,
+                    Body::Confirmed { .. } => Past::Sold,
+                    _ => Past::Untouched,
+                });
                 self.change_seats(step)
             }
         }
@@ -199,7 +211,7 @@ impl Image {
 
     /// An event that changes seats.
     fn change_seats(&mut self, step: Step<'_>) -> Result<(), Contradiction> {
-        let Step { event, parts, last: seq } = step;
+        let Step { event, parts, last: seq, .. } = step;
         let (at, showtime) = (event.at, event.showtime);
         let key = event.body.key();
         let outcome = match event.body {

@@ -20,7 +20,7 @@ use crate::layout_codec::{self, LayoutCodecError};
 use crate::wire::{self, Decode, WireError};
 
 /// The version of the encoding that this program writes and reads.
-pub(super) const FORMAT: u32 = 1;
+pub(super) const FORMAT: u32 = 2;
 
 /// Bytes that are no image.
 #[derive(Debug, thiserror::Error)]
@@ -164,6 +164,7 @@ impl Image {
             settings: record.line.into(),
             last_seq: Seq(record.last_seq),
             seats_seq: Seq(record.seats_seq),
+            past: record.past.into(),
         };
         self.showtimes.insert(id, showtime);
         Ok(())
@@ -236,6 +237,7 @@ fn showtime_record(id: ShowtimeId, showtime: &ShowtimeImage) -> ShowtimeRecord {
         id: id.0,
         last_seq: showtime.last_seq.0,
         seats_seq: showtime.seats_seq.0,
+        past: showtime.past.into(),
         limit: showtime.terms.limit,
         limit_highest: showtime.terms.limit_highest,
         hold_ttl_ms: showtime.terms.hold_ttl_ms,

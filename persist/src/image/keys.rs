@@ -19,6 +19,8 @@ pub enum Outcome {
         entry: EntryId,
         /// The number.
         number: LineNumber,
+        /// The end of the session, if the decision itself let the entry in.
+        admitted_until: Option<TimeMs>,
         /// The last event of the decision, as in all outcomes.
         seq: Seq,
     },

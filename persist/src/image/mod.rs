@@ -33,7 +33,7 @@ pub use keys::{KeyImage, Outcome};
 pub use line::Entry;
 pub use recent::REMEMBERED_MS;
 pub use seats::{Counts, Masks};
-pub use showtime::ShowtimeImage;
+pub use showtime::{Past, ShowtimeImage};
 
 pub use codec::ImageCodecError;
 pub(crate) use decision::slices;
@@ -133,9 +133,13 @@ impl Image {
     }
 
     /// What a key led to, by the hash of user and key. Remembered for a day at least, as long as
-    /// the shard is not flooded with keys.
+    /// the shard is not flooded with keys or with holds: what is left of a hold that is forgotten
+    /// is no answer, so its key is forgotten with it.
     pub fn key(&self, hash: u64) -> Option<&KeyImage> {
-        self.keys.get(hash)
+        self.keys.get(hash).filter(|key| match key.outcome {
+            Outcome::Held { id, .. } => self.hold(id).is_some(),
+            _ => true,
+        })
     }
 
     /// What an engine is built from, to decide on from here.
@@ -177,5 +181,20 @@ fn showtime_state(id: ShowtimeId, showtime: &ShowtimeImage) -> ShowtimeState {
         blocked: showtime.blocked(),
         entries: showtime.entries().iter().map(entry).collect(),
         last_number: showtime.last_number(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tmomi_engine::ids::{HoldSlot, RequestKey};
+
+    #[test]
+    fn a_key_is_forgotten_with_the_hold_that_it_names() {
+        let mut image = Image::new();
+        let id = HoldId { slot: HoldSlot(0), seq: Seq(1) };
+        let outcome = Outcome::Held { id, deadline: TimeMs(2), seq: Seq(1) };
+        image.keys.remember(RequestKey { hash: 7, fingerprint: 7 }, TimeMs(1), outcome);
+        assert_eq!(image.key(7), None, "a hold that nobody can show");
     }
 }

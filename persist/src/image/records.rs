@@ -12,6 +12,7 @@ use tmomi_engine::state::Place;
 use super::holds::{Ended, Ending, Hold, Moment, Parts};
 use super::keys::{KeyImage, Outcome};
 use super::line::Entry;
+use super::showtime::Past;
 use crate::wire::{Decode, Encode};
 
 #[derive(Encode, Decode)]
@@ -32,6 +33,7 @@ pub(super) struct ShowtimeRecord {
     pub(super) id: u32,
     pub(super) last_seq: u64,
     pub(super) seats_seq: u64,
+    pub(super) past: PastRecord,
     pub(super) limit: u32,
     pub(super) limit_highest: u32,
     pub(super) hold_ttl_ms: u32,
@@ -43,6 +45,13 @@ pub(super) struct ShowtimeRecord {
     pub(super) entries: Vec<EntryRecord>,
     pub(super) numbers_given: Vec<u64>,
     pub(super) numbers_waiting: Vec<u64>,
+}
+
+#[derive(Encode, Decode)]
+pub(super) enum PastRecord {
+    Untouched,
+    Held,
+    Sold,
 }
 
 #[derive(Encode, Decode)]
@@ -131,12 +140,32 @@ pub(super) struct KeyRecord {
 
 #[derive(Encode, Decode)]
 enum OutcomeRecord {
-    Joined { showtime: u32, entry: u32, number: u32, seq: u64 },
+    Joined { showtime: u32, entry: u32, number: u32, admitted_until: Option<u64>, seq: u64 },
     Held { id: HoldIdRecord, deadline: u64, seq: u64 },
     Confirmed { id: HoldIdRecord, seq: u64 },
     Refunded { id: HoldIdRecord, seq: u64 },
     Blocked { showtime: u32, seats: u32, seq: u64 },
     Unblocked { showtime: u32, seats: u32, seq: u64 },
+}
+
+impl From<Past> for PastRecord {
+    fn from(past: Past) -> PastRecord {
+        match past {
+            Past::Untouched => PastRecord::Untouched,
+            Past::Held => PastRecord::Held,
+            Past::Sold => PastRecord::Sold,
+        }
+    }
+}
+
+impl From<PastRecord> for Past {
+    fn from(past: PastRecord) -> Past {
+        match past {
+            PastRecord::Untouched => Past::Untouched,
+            PastRecord::Held => Past::Held,
+            PastRecord::Sold => Past::Sold,
+        }
+    }
 }
 
 impl From<&LineSettings> for LineRecord {
@@ -290,12 +319,15 @@ impl From<EndedRecord> for Ended {
 impl KeyRecord {
     pub(super) fn new(hash: u64, key: &KeyImage) -> KeyRecord {
         let outcome = match key.outcome {
-            Outcome::Joined { showtime, entry, number, seq } => OutcomeRecord::Joined {
-                showtime: showtime.0,
-                entry: entry.0,
-                number: number.0,
-                seq: seq.0,
-            },
+            Outcome::Joined { showtime, entry, number, admitted_until, seq } => {
+                OutcomeRecord::Joined {
+                    showtime: showtime.0,
+                    entry: entry.0,
+                    number: number.0,
+                    admitted_until: admitted_until.map(|until| until.0),
+                    seq: seq.0,
+                }
+            }
             Outcome::Held { id, deadline, seq } => {
                 OutcomeRecord::Held { id: id.into(), deadline: deadline.0, seq: seq.0 }
             }
@@ -316,12 +348,15 @@ impl KeyRecord {
     /// The hash of user and key, and what it led to.
     pub(super) fn into_parts(self) -> (u64, KeyImage) {
         let outcome = match self.outcome {
-            OutcomeRecord::Joined { showtime, entry, number, seq } => Outcome::Joined {
-                showtime: ShowtimeId(showtime),
-                entry: EntryId(entry),
-                number: LineNumber(number),
-                seq: Seq(seq),
-            },
+            OutcomeRecord::Joined { showtime, entry, number, admitted_until, seq } => {
+                Outcome::Joined {
+                    showtime: ShowtimeId(showtime),
+                    entry: EntryId(entry),
+                    number: LineNumber(number),
+                    admitted_until: admitted_until.map(TimeMs),
+                    seq: Seq(seq),
+                }
+            }
             OutcomeRecord::Held { id, deadline, seq } => {
                 Outcome::Held { id: id.into(), deadline: TimeMs(deadline), seq: Seq(seq) }
             }

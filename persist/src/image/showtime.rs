@@ -19,6 +19,18 @@ pub struct ShowtimeImage {
     pub(crate) settings: LineSettings,
     pub(crate) last_seq: Seq,
     pub(crate) seats_seq: Seq,
+    pub(crate) past: Past,
+}
+
+/// What has ever become of a showtime's seats, whatever they are now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Past {
+    /// No seat was ever held.
+    Untouched,
+    /// Somebody was told a price.
+    Held,
+    /// There are orders, refunded ones perhaps.
+    Sold,
 }
 
 /// Limit and hold time.
@@ -41,6 +53,7 @@ impl ShowtimeImage {
             settings: LineSettings::default(),
             last_seq: Seq(0),
             seats_seq: Seq(0),
+            past: Past::Untouched,
         }
     }
 
@@ -72,6 +85,11 @@ impl ShowtimeImage {
     /// The last event that changed one of its seats, or opened it.
     pub fn seats_seq(&self) -> Seq {
         self.seats_seq
+    }
+
+    /// What has ever become of its seats.
+    pub fn past(&self) -> Past {
+        self.past
     }
 
     /// The seats of one section by state; `None` if there is no such section.

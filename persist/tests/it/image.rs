@@ -6,7 +6,7 @@ use tmomi_engine::ids::{
     BlockIndex, BuyerId, EntryId, Epoch, HoldId, HoldSlot, LineNumber, Part, RequestKey, Seq,
     ShowtimeId, TimeMs,
 };
-use tmomi_persist::image::{Contradiction, Followed, HoldView, Image, Outcome};
+use tmomi_persist::image::{Contradiction, Followed, HoldView, Image, Outcome, Past};
 use tmomi_persist::layout_codec;
 
 use crate::sale::{SHOWTIMES, START, Sale, layout_spec, steps};
@@ -100,8 +100,13 @@ fn a_key_is_remembered_for_a_day_and_by_the_snapshot_too() {
     let mut story = Story::new();
     story.tell(Body::Joined { entry: EntryId(0), buyer: BuyerId(8), number: LineNumber(1), key });
     let seq = story.image.applied();
-    let outcome =
-        Outcome::Joined { showtime: ShowtimeId(1), entry: EntryId(0), number: LineNumber(1), seq };
+    let outcome = Outcome::Joined {
+        showtime: ShowtimeId(1),
+        entry: EntryId(0),
+        number: LineNumber(1),
+        admitted_until: None,
+        seq,
+    };
     let restored = Image::decode(&story.image.encode()).expect("as encoded");
     for image in [&story.image, &restored] {
         let known = image.key(77).expect("it was just used");
@@ -263,6 +268,61 @@ fn an_event_that_contradicts_the_seats_is_named() {
     assert!(matches!(story.refused(unblocked), Contradiction::Seats { .. }));
     let counts = story.image.showtime(ShowtimeId(1)).expect("open").counts();
     assert_eq!((counts.free, counts.held, counts.sold), (358, 2, 0));
+}
+
+#[test]
+fn a_showtime_remembers_that_it_was_held_and_sold() {
+    let (entry, key) = (EntryId(0), RequestKey::NONE);
+    let mut story = Story::new();
+    let past = |story: &Story| {
+        let restored = Image::decode(&story.image.encode()).expect("as encoded");
+        restored.showtime(ShowtimeId(1)).expect("open").past()
+    };
+    story.tell(Body::Buyer { entry, buyer: BuyerId(50) });
+    story.tell(Body::Blocked { first: first(0b100), key });
+    assert_eq!(past(&story), Past::Untouched);
+    let hold = |story: &mut Story| {
+        let (slot, first) = (HoldSlot(0), first(1));
+        story.tell(Body::Held { slot, entry, ttl_ms: 1_000, first, key });
+        HoldId { slot, seq: story.image.applied() }
+    };
+    let id = hold(&mut story);
+    story.tell(Body::Released { hold: id, entry, first: first(1) });
+    assert_eq!(past(&story), Past::Held);
+    let id = hold(&mut story);
+    story.tell(Body::Confirmed { hold: id, entry, first: first(1), key });
+    story.tell(Body::Refunded { hold: id, entry, first: first(1), key });
+    assert_eq!(past(&story), Past::Sold);
+}
+
+/// Planted: the outcome takes the session's end from an admission that came later.
+#[test]
+fn a_join_remembers_whether_it_let_in() {
+    let key = |hash| RequestKey { hash, fingerprint: 1 };
+    let joined = |n: u32, hash| Body::Joined {
+        entry: EntryId(n),
+        buyer: BuyerId(n.into()),
+        number: LineNumber(n + 1),
+        key: key(hash),
+    };
+    let admitted =
+        |n: u32, until| Body::Admitted { entry: EntryId(n), number: LineNumber(n + 1), until };
+    let mut story = Story::new();
+    let mut at_once = story.batch(joined(0, 70));
+    let mut event = Event::unpack(&at_once.events[0]).expect("just packed");
+    event.more_follows = true;
+    at_once.events[0] = event.pack();
+    let body = admitted(0, START.plus_ms(9));
+    at_once.events.push(Event { seq: event.seq.next(), more_follows: false, body, ..event }.pack());
+    story.image.apply(&at_once).expect("one decision");
+    story.tell(joined(1, 71));
+    story.tell(admitted(1, START.plus_ms(9)));
+    let restored = Image::decode(&story.image.encode()).expect("as encoded");
+    let until = |hash| match restored.key(hash).expect("just used").outcome {
+        Outcome::Joined { admitted_until, .. } => admitted_until,
+        other => panic!("a join, not {other:?}"),
+    };
+    assert_eq!((until(70), until(71)), (Some(START.plus_ms(9)), None));
 }
 
 #[test]
