@@ -1,12 +1,15 @@
 //! Users, the refresh tokens of their sessions, and the keys that sign tokens.
 
-use sqlx::Row as _;
+use sqlx::{QueryBuilder, Row as _};
 use tmomi_engine::ids::{BuyerId, TimeMs};
 
 use super::{
-    Catalog, CatalogError, Change, Conn, List, Noun, Page, Row, folded, number, sql, sql_time,
-    time, time_or_none, unreadable,
+    Catalog, CatalogError, Change, Conn, Noun, Row, folded, number, sql, sql_time, time,
+    time_or_none, unreadable,
 };
+
+/// Users in one question at most; SQLite takes 32,766 parameters.
+const USERS_ASKED_MAX: usize = 10_000;
 
 /// What a user may do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -134,19 +137,27 @@ impl Catalog {
         Ok(user(&row.ok_or(CatalogError::NotFound(Noun::User))?)?)
     }
 
-    /// The users by number.
+    /// Those of `users` that exist, ascending. Asks for so many at a time that the database takes
+    /// the question.
     ///
     /// # Errors
     ///
     /// `Unavailable`.
-    pub async fn users(&self, page: Page) -> Result<List<User>, CatalogError> {
-        let rows = sqlx::query("SELECT * FROM users WHERE user_id > ? ORDER BY user_id LIMIT ?")
-            .bind(sql(page.after))
-            .bind(page.rows())
-            .fetch_all(&self.readers)
-            .await?;
-        let users = rows.iter().map(user).collect::<Result<_, _>>()?;
-        Ok(page.list(users, |user| user.user_id.0))
+    pub async fn known_users(&self, users: &[BuyerId]) -> Result<Vec<BuyerId>, CatalogError> {
+        let mut known = Vec::with_capacity(users.len());
+        for users in users.chunks(USERS_ASKED_MAX) {
+            let mut query = QueryBuilder::new("SELECT user_id FROM users WHERE user_id IN (");
+            let mut list = query.separated(", ");
+            for user in users {
+                list.push_bind(sql(user.0));
+            }
+            query.push(")");
+            for row in query.build().fetch_all(&self.readers).await? {
+                known.push(BuyerId(number(&row, "user_id")?));
+            }
+        }
+        known.sort_unstable();
+        Ok(known)
     }
 
     /// All signing keys, the newest first.
@@ -270,19 +281,6 @@ impl Change {
         let user = BuyerId(number(&row, "user_id")?);
         insert_token(self.conn(), new_hash, family, user, expires_at).await?;
         Ok(Rotation::Fresh(user))
-    }
-
-    /// Ends the session that a refresh token belongs to, if there is one.
-    ///
-    /// # Errors
-    ///
-    /// `Unavailable`.
-    pub async fn end_session(&mut self, token_hash: &[u8; 32]) -> Result<(), CatalogError> {
-        let query = sqlx::query_scalar("SELECT family FROM refresh_tokens WHERE token_hash = ?");
-        match query.bind(&token_hash[..]).fetch_optional(self.conn()).await? {
-            Some(family) => end_family(self.conn(), family).await,
-            None => Ok(()),
-        }
     }
 
     /// Ends all sessions of a user.

@@ -4,7 +4,7 @@ use sqlx::sqlite::Sqlite;
 use sqlx::{Row as _, Transaction};
 use tmomi_engine::ids::TimeMs;
 
-use super::{Catalog, CatalogError, Conn, sql, sql_time};
+use super::{Catalog, CatalogError, Conn, Row, sql, sql_time, unreadable};
 
 /// How long an answer is remembered, in ms.
 pub const CALL_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -12,7 +12,7 @@ pub const CALL_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
 /// A request that came with an idempotency key.
 #[derive(Clone, Copy, Debug)]
 pub struct Call {
-    /// The user's number, or 0 for requests without a user.
+    /// The user's number; 0 for requests without a user.
     pub scope: u64,
     /// Hash of the key.
     pub key: [u8; 32],
@@ -40,6 +40,17 @@ pub enum Begun {
     Done(Answer),
     /// The key stands for another request.
     KeyReused,
+}
+
+/// What a key stands for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// Nothing was done under it yet.
+    Nothing,
+    /// It was done; this was the answer.
+    Answer(Answer),
+    /// It stands for another request.
+    Other,
 }
 
 /// A transaction that may change the catalog. Dropped without [`commit`](Self::commit), it
@@ -72,21 +83,63 @@ impl Catalog {
         let mut change = self.change().await?;
         let Some(call) = call else { return Ok(Begun::Fresh(change)) };
         change.call = Some(call);
-        let row = sqlx::query(
-            "SELECT fingerprint, status, body FROM idempotent_calls
-             WHERE scope = ? AND key_hash = ? AND answered_at > ?",
-        )
-        .bind(sql(call.scope))
-        .bind(&call.key[..])
-        .bind(sql_time(TimeMs(call.at.0.saturating_sub(CALL_KEPT_MS))))
-        .fetch_optional(change.conn())
-        .await?;
-        let Some(row) = row else { return Ok(Begun::Fresh(change)) };
-        if row.try_get::<&[u8], _>("fingerprint")? != call.fingerprint {
-            return Ok(Begun::KeyReused);
-        }
-        Ok(Begun::Done(Answer { status: row.try_get("status")?, body: row.try_get("body")? }))
+        Ok(match known(change.conn(), &call).await? {
+            Known::Nothing => Begun::Fresh(change),
+            Known::Answer(answer) => Begun::Done(answer),
+            Known::Other => Begun::KeyReused,
+        })
     }
+
+    /// What a call's key stands for, without beginning anything.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Unavailable`].
+    pub async fn known(&self, call: &Call) -> Result<Known, CatalogError> {
+        known(&mut *self.read().await?, call).await
+    }
+
+    /// The hashes of all keys of a user that stand for something at `now`.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Unavailable`].
+    pub async fn keys_of(&self, scope: u64, now: TimeMs) -> Result<Vec<[u8; 32]>, CatalogError> {
+        let rows = sqlx::query(
+            "SELECT key_hash FROM idempotent_calls WHERE scope = ? AND answered_at > ?",
+        )
+        .bind(sql(scope))
+        .bind(sql_time(kept_from(now)))
+        .fetch_all(&self.readers)
+        .await?;
+        let hash = |row: &Row| {
+            let bytes: &[u8] = row.try_get("key_hash")?;
+            bytes.try_into().map_err(|_| unreadable("key_hash", &bytes.len()))
+        };
+        Ok(rows.iter().map(hash).collect::<Result<_, sqlx::Error>>()?)
+    }
+}
+
+async fn known(conn: &mut Conn, call: &Call) -> Result<Known, CatalogError> {
+    let row = sqlx::query(
+        "SELECT fingerprint, status, body FROM idempotent_calls
+         WHERE scope = ? AND key_hash = ? AND answered_at > ?",
+    )
+    .bind(sql(call.scope))
+    .bind(&call.key[..])
+    .bind(sql_time(kept_from(call.at)))
+    .fetch_optional(conn)
+    .await?;
+    let Some(row) = row else { return Ok(Known::Nothing) };
+    if row.try_get::<&[u8], _>("fingerprint")? != call.fingerprint {
+        return Ok(Known::Other);
+    }
+    Ok(Known::Answer(Answer { status: row.try_get("status")?, body: row.try_get("body")? }))
+}
+
+/// An answer of this time or before is past its time at `now`.
+fn kept_from(now: TimeMs) -> TimeMs {
+    TimeMs(now.0.saturating_sub(CALL_KEPT_MS))
 }
 
 impl Change {
@@ -135,9 +188,8 @@ impl Change {
     ///
     /// [`CatalogError::Unavailable`].
     pub async fn forget_answers(&mut self, now: TimeMs) -> Result<u64, CatalogError> {
-        let before = sql_time(TimeMs(now.0.saturating_sub(CALL_KEPT_MS)));
         let query = sqlx::query("DELETE FROM idempotent_calls WHERE answered_at <= ?");
-        Ok(query.bind(before).execute(self.conn()).await?.rows_affected())
+        Ok(query.bind(sql_time(kept_from(now))).execute(self.conn()).await?.rows_affected())
     }
 
     /// Sets a setting of this house.

@@ -35,7 +35,7 @@ use sqlx::sqlite::{
 use tmomi_engine::ids::TimeMs;
 
 pub use accounts::{NewUser, Role, Rotation, SigningKey, User};
-pub use change::{Answer, Begun, CALL_KEPT_MS, Call, Change};
+pub use change::{Answer, Begun, CALL_KEPT_MS, Call, Change, Known};
 pub use sessions::{Family, Session};
 pub use shows::{NewShow, Show, ShowCard, ShowPatch};
 pub use showtimes::{NewShowtime, Showtime, ShowtimePatch};

@@ -74,10 +74,13 @@ pub(super) async fn find_show(conn: &mut Conn, id: ShowId) -> Result<Show, Catal
         .bind(sql(id.0))
         .fetch_optional(conn)
         .await?;
-    let row = row.ok_or(CatalogError::NotFound(Noun::Show))?;
+    Ok(show(&row.ok_or(CatalogError::NotFound(Noun::Show))?)?)
+}
+
+fn show(row: &Row) -> Result<Show, sqlx::Error> {
     Ok(Show {
-        show_id: id,
-        venue_id: VenueId(number(&row, "venue_id")?),
+        show_id: ShowId(number(row, "show_id")?),
+        venue_id: VenueId(number(row, "venue_id")?),
         name: row.try_get("name")?,
         description: row.try_get("description")?,
         image_url: row.try_get("image_url")?,
@@ -111,6 +114,24 @@ impl Catalog {
     /// `NotFound` or `Unavailable`.
     pub async fn show(&self, id: ShowId) -> Result<Show, CatalogError> {
         find_show(&mut *self.read().await?, id).await
+    }
+
+    /// The shows by number, as organisers see them.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable`.
+    pub async fn all_shows(&self, page: Page) -> Result<List<Show>, CatalogError> {
+        let rows = sqlx::query(
+            "SELECT * FROM shows WHERE show_id > ? AND deleted_at IS NULL
+             ORDER BY show_id LIMIT ?",
+        )
+        .bind(sql(page.after))
+        .bind(page.rows())
+        .fetch_all(&self.readers)
+        .await?;
+        let shows = rows.iter().map(show).collect::<Result<_, _>>()?;
+        Ok(page.list(shows, |show| show.show_id.0))
     }
 
     /// The shows by number; those whose name or whose venue's name has `part` in it, if given.

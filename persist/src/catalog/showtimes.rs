@@ -307,7 +307,8 @@ impl Change {
 }
 
 impl ShowtimePatch {
-    fn apply(self, terms: &mut NewShowtime) {
+    /// Changes `terms`.
+    pub fn apply(self, terms: &mut NewShowtime) {
         fn set<T>(value: Option<T>, field: &mut T) {
             if let Some(value) = value {
                 *field = value;

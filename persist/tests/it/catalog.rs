@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tmomi_engine::event::{LineMode, LineSettings};
 use tmomi_engine::ids::{BuyerId, ShowtimeId, TimeMs};
 use tmomi_persist::catalog::{
-    Answer, Begun, CALL_KEPT_MS, Call, Catalog, CatalogError, Change, NewShow, NewShowtime,
+    Answer, Begun, CALL_KEPT_MS, Call, Catalog, CatalogError, Change, Known, NewShow, NewShowtime,
     NewUser, NewVenue, Noun, OpenError, Page, Role, Rotation, ShowId, ShowPatch, ShowtimePatch,
     SigningKey, VenueId, VenuePatch,
 };
@@ -110,6 +110,19 @@ async fn accounts_sessions_and_keys_survive_a_restart() {
 }
 
 #[tokio::test]
+async fn who_exists_is_asked_in_one_question() {
+    let (catalog, _folder) = open().await;
+    let mut users = Vec::new();
+    for n in 0..3 {
+        users.push(add_user(&catalog, &format!("{n}@example.com")).await.unwrap());
+    }
+    let strangers = (1_000..30_000).map(BuyerId);
+    let asked: Vec<BuyerId> = strangers.chain(users.iter().rev().copied()).collect();
+    assert_eq!(catalog.known_users(&asked).await.unwrap(), users);
+    assert!(catalog.known_users(&[]).await.unwrap().is_empty());
+}
+
+#[tokio::test]
 async fn reuse_of_a_refresh_token_kills_its_family_and_no_other() {
     let (catalog, _folder) = open().await;
     let user = add_user(&catalog, "a@example.com").await.unwrap();
@@ -129,8 +142,8 @@ async fn reuse_of_a_refresh_token_kills_its_family_and_no_other() {
     assert_eq!(rotate(9, 10).await, Rotation::Fresh(user));
     let late = change.rotate_session(&[10; 32], &[11; 32], far, far).await.unwrap();
     assert_eq!(late, Rotation::Expired);
-    change.end_session(&[10; 32]).await.unwrap();
-    change.end_session(&[77; 32]).await.unwrap();
+    let session = change.session_of(&[10; 32]).await.unwrap().expect("it goes on");
+    change.end_family(session.family).await.unwrap();
     let gone = change.rotate_session(&[10; 32], &[11; 32], far, NOW).await.unwrap();
     assert_eq!(gone, Rotation::Unknown);
     change.begin_session(user, &[20; 32], NOW).await.unwrap();
@@ -273,6 +286,9 @@ async fn shows_are_found_by_any_part_of_show_or_venue() {
     assert_eq!(find("'; DROP TABLE shows; --").await, [0; 0]);
     assert_eq!(find("").await.len(), 3);
 
+    let first = catalog.all_shows(Page { after: 0, limit: 1 }).await.unwrap();
+    assert_eq!(first.items[0], catalog.show(first.items[0].show_id).await.unwrap());
+    assert_eq!(first.next, Some(first.items[0].show_id.0));
     let list = catalog.shows(None, Page { after: 0, limit: 2 }).await.unwrap();
     assert_eq!(list.next, Some(percent.0));
     let card = &list.items[0];
@@ -332,6 +348,12 @@ async fn a_call_and_its_answer_are_there_together_or_not_at_all() {
     let reused = Call { fingerprint: [3; 32], ..call };
     assert!(matches!(catalog.begin(Some(reused)).await.unwrap(), Begun::KeyReused));
     drop(fresh(&catalog, Call { scope: 4, ..call }).await);
+    assert_eq!(catalog.known(&again).await.unwrap(), Known::Answer(answer));
+    assert_eq!(catalog.known(&reused).await.unwrap(), Known::Other);
+    assert_eq!(catalog.known(&Call { scope: 4, ..call }).await.unwrap(), Known::Nothing);
+    assert_eq!(catalog.keys_of(3, again.at).await.unwrap(), [[1; 32]]);
+    assert!(catalog.keys_of(3, NOW.plus_ms(CALL_KEPT_MS)).await.unwrap().is_empty());
+    assert!(catalog.keys_of(4, NOW).await.unwrap().is_empty());
     assert_eq!(catalog.venues(ALL).await.unwrap().items.len(), 1);
 
     // After a day the key is free, and takes another answer.
