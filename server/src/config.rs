@@ -240,9 +240,18 @@ pub enum ConfigError {
 pub fn read_file(path: &Path) -> Result<Layer, ConfigError> {
     let text = std::fs::read_to_string(path)
         .map_err(|cause| ConfigError::Unreadable { path: path.to_owned(), cause })?;
-    toml::from_str(&text).map_err(|cause| ConfigError::NotUnderstood {
-        path: path.to_owned(),
-        cause: cause.to_string(),
+    parse_file(&text).map_err(|cause| ConfigError::NotUnderstood { path: path.to_owned(), cause })
+}
+
+/// Says where and what is wrong in words of its own: the parser's show the line, which may have a
+/// password.
+fn parse_file(text: &str) -> Result<Layer, String> {
+    toml::from_str(text).map_err(|error| {
+        let before = error.span().and_then(|span| text.get(..span.start)).unwrap_or("");
+        let line = before.matches('\n').count() + 1;
+        let column = before.lines().last().filter(|_| !before.ends_with('\n'));
+        let column = column.map_or(0, |line| line.chars().count()) + 1;
+        format!("line {line}, column {column}: {}", error.message())
     })
 }
 
@@ -332,6 +341,15 @@ mod tests {
         assert!(!format!("{layer:?}").contains("hunter22"));
         let why = Settings::from(layer).check().expect_err("no address").to_string();
         assert!(why.contains("admin_email"), "{why}");
+    }
+
+    #[test]
+    fn a_bad_file_is_shown_by_its_place_only() {
+        let text = "listen = '127.0.0.1:80'\nadmin_password = \"hunter22\" x\n";
+        let why = parse_file(text).expect_err("an x too many");
+        assert!(why.starts_with("line 2, column ") && !why.contains("hunter22"), "{why}");
+        let why = parse_file("surprise = 1").expect_err("no setting");
+        assert!(why.starts_with("line 1, column 1: ") && why.contains("surprise"), "{why}");
     }
 
     #[test]
