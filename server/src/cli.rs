@@ -17,9 +17,11 @@ EXIT CODES
   3  the journal, a snapshot or the plan is damaged or not usable
 
 FILES
-  DIR/catalog.db   accounts, venues, shows, prices (SQLite)
-  DIR/journal/     what was sold, in the order of its decision
-  DIR/snapshots/   the journal up to a number, folded
+  DIR/catalog.db     accounts, venues, shows, prices (SQLite)
+  DIR/journal/       what was sold, in the order of its decision
+  DIR/snapshots/     the journal up to a number, folded
+  DIR/sales.db       orders and tickets as rows (SQLite)
+  DIR/dead-letters/  what could not become rows
 
 EXAMPLES
   tmomi                                  serve on http://127.0.0.1:8080 with a demo show
