@@ -10,8 +10,10 @@ use tmomi_persist::catalog::Catalog;
 use tmomi_persist::image::KeyImage;
 use tmomi_persist::shard::Shard;
 use tmomi_persist::writer::WriterState;
+use tokio::sync::Semaphore;
 
 use crate::accounts::Accounts;
+use crate::api::batch::KnownBuyers;
 use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::epochs::Epochs;
@@ -20,7 +22,7 @@ use crate::handles::Handles;
 use crate::idempotency::{InProgress, reused};
 use crate::limits::Limits;
 use crate::metrics::Metrics;
-use crate::opening::Opening;
+use crate::opening::{Opening, Turn};
 use crate::problem::{Problem, Result};
 use crate::standing::Admissions;
 use crate::stop::Stop;
@@ -53,6 +55,10 @@ pub(crate) struct App {
     pub(crate) accounts: Accounts,
     /// Requests with a key that are running.
     pub(crate) in_progress: InProgress,
+    /// Places for requests that wait for a number.
+    pub(crate) min_seq_waits: Semaphore,
+    /// Buyers that partners have named and that exist.
+    pub(crate) buyers: KnownBuyers,
     /// Limits by address and user.
     pub(crate) limits: Arc<Limits>,
     /// Counters and latencies.
@@ -67,8 +73,16 @@ pub(crate) struct App {
 
 /// How long `?min_seq=` waits.
 const MIN_SEQ_WAIT: Duration = Duration::from_secs(5);
+/// Requests that wait for a number at a time. Strangers may wait, so they must not fill the places
+/// of those who buy.
+const MIN_SEQ_WAITS_MAX: usize = 1_024;
 /// How long a reply waits for its commit. A disk that takes longer is as good as stuck.
 const COMMIT_WAIT: Duration = Duration::from_secs(10);
+
+/// The places of [`App::min_seq_waits`].
+pub(crate) fn min_seq_places() -> Semaphore {
+    Semaphore::new(MIN_SEQ_WAITS_MAX)
+}
 
 impl App {
     /// The time to decide by: the clock's, and never before the last event of the process before.
@@ -132,6 +146,17 @@ impl App {
         seq_text(self.epochs.of(seq), seq)
     }
 
+    /// Waits until no decision runs that began before this call. To be asked by whoever has the
+    /// turn to change a showtime.
+    ///
+    /// # Errors
+    ///
+    /// 503 `overloaded` if one does not end.
+    pub(crate) fn decisions_settled(&self, _: &Turn<'_>) -> Result<()> {
+        let why = || Problem::overloaded("too many decisions at once");
+        self.handles.settle().then_some(()).ok_or_else(why)
+    }
+
     /// Waits until the image has every decision made before this call.
     ///
     /// # Errors
@@ -145,7 +170,7 @@ impl App {
     ///
     /// # Errors
     ///
-    /// 400 for a text that is no number, 503 after 5 s.
+    /// 400 for a text that is no number, 503 after 5 s or if too many wait.
     pub(crate) async fn reach(&self, min_seq: Option<&str>) -> Result<Seq> {
         let Some(text) = min_seq else { return Ok(Seq(0)) };
         let problem = || Problem::bad_request("min_seq must be the seq of an answer");
@@ -155,6 +180,8 @@ impl App {
             return Err(late());
         }
         if seq > self.shard.applied() {
+            let many = || Problem::overloaded("too many requests wait for a min_seq");
+            let _place = self.min_seq_waits.try_acquire().map_err(|_| many())?;
             let reached = tokio::time::timeout(MIN_SEQ_WAIT, self.shard.wait(seq)).await;
             reached.map_err(|_| late())?.map_err(|_| Problem::not_committed())?;
         }

@@ -1,10 +1,11 @@
 //! What handlers take from a request, in the contract's order of checks.
 //!
 //! axum runs extractors in the order of a handler's arguments, so a handler lists them like this
-//! and the order is right by itself: [`User`] or [`Admin`] (401, 403), then [`ClientKey`] and
-//! [`Ids`], then [`Query`] or [`Input`] last (413, 415, 400). [`Ids`] never refuses: a path
+//! and the order is right by itself: [`User`] or [`Admin`] (401, 403), then [`Ids`], then
+//! [`Query`] and [`Reached`] or [`Input`] last (413, 415, 400). [`Ids`] never refuses: a path
 //! segment that cannot be an id is 404 when the handler asks for it, after the body was checked.
 
+use std::marker::PhantomData;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -15,11 +16,12 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, Uri};
 use bytes::Bytes;
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use serde::de::DeserializeOwned;
-use tmomi_engine::ids::ShowtimeId;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{Deserialize, DeserializeOwned, Deserializer, MapAccess, Visitor};
+use tmomi_engine::ids::{Seq, ShowtimeId};
 
 use crate::app::AppState;
-use crate::idempotency::{ClientKey, Fingerprint};
+use crate::idempotency::{ClientKey, Fingerprint, sent_key};
 use crate::problem::{Code, Problem, Result};
 
 /// Bytes of a body at most, unless the call says otherwise.
@@ -41,7 +43,7 @@ impl FromRequestParts<AppState> for User {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<User> {
-        let user = app.accounts.authenticate(app, &parts.method, &parts.headers).await?;
+        let user = app.accounts.authenticate(app, parts).await?;
         app.limits.user(user.id)?;
         Ok(user)
     }
@@ -56,14 +58,6 @@ impl FromRequestParts<AppState> for Admin {
             Role::Admin => Ok(Admin(user)),
             Role::Buyer => Err(Problem::new(Code::Forbidden, "this call is for admins")),
         }
-    }
-}
-
-impl FromRequestParts<AppState> for ClientKey {
-    type Rejection = Problem;
-
-    async fn from_request_parts(parts: &mut Parts, _: &AppState) -> Result<ClientKey> {
-        ClientKey::of(&parts.headers)
     }
 }
 
@@ -130,6 +124,28 @@ fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T> {
     query.map(|query| query.0).map_err(|error| Problem::bad_request(error.body_text()))
 }
 
+/// `?min_seq=`.
+#[derive(Clone, Debug, Default, serde::Deserialize, utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+pub(crate) struct MinSeq {
+    /// A `seq` of an earlier answer: waits until the answer has it.
+    min_seq: Option<String>,
+}
+
+/// The number that `?min_seq=` asks for, which the image has; 0 if it does not ask. Every read
+/// takes it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Reached(pub(crate) Seq);
+
+impl FromRequestParts<AppState> for Reached {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Reached> {
+        let MinSeq { min_seq } = query(&parts.uri)?;
+        app.reach(min_seq.as_deref()).await.map(Reached)
+    }
+}
+
 /// `?limit=` and `?after=` of the list calls.
 #[derive(Clone, Debug, Default, serde::Deserialize, utoipa::IntoParams)]
 #[into_params(parameter_in = Query)]
@@ -179,13 +195,13 @@ pub(crate) fn limit_within(limit: Option<u64>, default: u64, max: u64) -> Result
     (1..=max).contains(&limit).then_some(limit as usize).ok_or_else(problem)
 }
 
-/// A JSON body and the fingerprint of the request.
-#[derive(Clone, Copy, Debug)]
+/// A JSON body and the key of the request.
+#[derive(Clone, Debug)]
 pub(crate) struct Input<T> {
     /// What the body says.
     pub(crate) value: T,
-    /// For the idempotency key; 0 if the client sent no key.
-    pub(crate) fingerprint: Fingerprint,
+    /// The key, if the client sent one.
+    pub(crate) key: ClientKey,
 }
 
 impl<T: DeserializeOwned> FromRequest<AppState> for Input<T> {
@@ -194,18 +210,18 @@ impl<T: DeserializeOwned> FromRequest<AppState> for Input<T> {
     async fn from_request(request: Request, _: &AppState) -> Result<Input<T>> {
         check_length(request.headers(), BODY_BYTES_MAX)?;
         check_type(request.headers(), "application/json")?;
-        let (fingerprint, bytes) = read_keyed(request, BODY_BYTES_MAX).await?;
-        Ok(Input { value: parse_json(&bytes)?, fingerprint })
+        let (key, bytes) = read_keyed(request, BODY_BYTES_MAX).await?;
+        Ok(Input { value: parse_json(&bytes)?, key })
     }
 }
 
 /// The same for calls whose body may be missing: then it is `T::default()`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct MaybeInput<T> {
     /// What the body says, or the default.
     pub(crate) value: T,
-    /// For the idempotency key; 0 if the client sent no key.
-    pub(crate) fingerprint: Fingerprint,
+    /// The key, if the client sent one.
+    pub(crate) key: ClientKey,
 }
 
 impl<T: DeserializeOwned + Default> FromRequest<AppState> for MaybeInput<T> {
@@ -214,12 +230,12 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for MaybeInput<T> {
     async fn from_request(request: Request, _: &AppState) -> Result<MaybeInput<T>> {
         check_length(request.headers(), BODY_BYTES_MAX)?;
         let typed = check_type(request.headers(), "application/json");
-        let (fingerprint, bytes) = read_keyed(request, BODY_BYTES_MAX).await?;
+        let (key, bytes) = read_keyed(request, BODY_BYTES_MAX).await?;
         if bytes.is_empty() {
-            return Ok(MaybeInput { value: T::default(), fingerprint });
+            return Ok(MaybeInput { value: T::default(), key });
         }
         typed?;
-        Ok(MaybeInput { value: parse_json(&bytes)?, fingerprint })
+        Ok(MaybeInput { value: parse_json(&bytes)?, key })
     }
 }
 
@@ -228,17 +244,17 @@ impl<T: DeserializeOwned + Default> FromRequest<AppState> for MaybeInput<T> {
 #[serde(deny_unknown_fields)]
 pub(crate) struct Nothing {}
 
-async fn read_keyed(request: Request, bytes_max: usize) -> Result<(Fingerprint, Bytes)> {
-    let keyed = request.headers().contains_key(crate::idempotency::IDEMPOTENCY_KEY);
+async fn read_keyed(request: Request, bytes_max: usize) -> Result<(ClientKey, Bytes)> {
     let (parts, body) = request.into_parts();
     let bytes = read_body(body, bytes_max).await?;
-    let path = parts.uri.path();
-    let fingerprint = if keyed {
-        Fingerprint::of(parts.method.as_str(), path, &bytes)
-    } else {
-        Fingerprint::default()
+    let key = match sent_key(&parts.headers)? {
+        Some(key) => {
+            let fingerprint = Fingerprint::of(parts.method.as_str(), parts.uri.path(), &bytes);
+            ClientKey::new(key, fingerprint)
+        }
+        None => ClientKey::default(),
     };
-    Ok((fingerprint, bytes))
+    Ok((key, bytes))
 }
 
 /// Refuses a body that says it is too long before any of it is read.
@@ -295,13 +311,49 @@ fn too_large(bytes_max: usize) -> Problem {
 /// 400 `bad-request`.
 pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let value = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
+    let parsed = serde_path_to_error::deserialize(&mut reader);
+    let Object(value) = parsed.map_err(|error| {
         let pointer = pointer_of(error.path());
         let problem = Problem::bad_request(error.inner().to_string());
         if pointer.is_empty() { problem } else { problem.at(pointer) }
     })?;
     reader.end().map_err(|_| Problem::bad_request("the body goes on after its value"))?;
     Ok(value)
+}
+
+/// Reads a member that is an object, or is missing: for `#[serde(default, deserialize_with =
+/// "object")]` on an `Option<T>`.
+pub(crate) fn object<'de, T, D>(deserializer: D) -> std::result::Result<Option<T>, D::Error>
+where
+    T: Deserialize<'de>,
+    D: Deserializer<'de>,
+{
+    let object = Option::<Object<T>>::deserialize(deserializer)?;
+    Ok(object.map(|Object(value)| value))
+}
+
+/// What stands in the text as an object. By itself serde reads a list as a struct, too, one item
+/// a field, which no contract of ours allows.
+struct Object<T>(T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
+}
+
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(map)).map(Object)
+    }
 }
 
 /// A path into a JSON value as RFC 6901 writes it.
@@ -330,6 +382,16 @@ mod tests {
     struct Sample {
         #[expect(dead_code, reason = "only its type is looked at")]
         seats: Vec<u32>,
+        #[expect(dead_code, reason = "only its type is looked at")]
+        #[serde(default, deserialize_with = "object")]
+        inner: Option<Inner>,
+    }
+
+    #[derive(Debug, serde::Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[expect(dead_code, reason = "only its type is looked at")]
+        count: u32,
     }
 
     fn refusal(body: &str) -> String {
@@ -343,6 +405,18 @@ mod tests {
         assert!(refusal(r#"{"seats":[],"a/b":1}"#).contains(r#""pointer":"/a~1b""#));
         assert!(refusal(r#"{"seats":[]} x"#).contains("goes on"));
         assert!(refusal("{").contains("bad-request"));
+        let inner = r#"{"seats":[],"inner":{"count":"x"}}"#;
+        assert!(refusal(inner).contains(r#""pointer":"/inner/count""#), "{}", refusal(inner));
+    }
+
+    #[test]
+    fn a_list_is_no_object() {
+        for good in [r#"{"seats":[1]}"#, r#"{"seats":[],"inner":{"count":1}}"#] {
+            assert!(parse_json::<Sample>(good.as_bytes()).is_ok(), "{good}");
+        }
+        assert!(parse_json::<Sample>(br#"{"seats":[],"inner":null}"#).is_ok());
+        assert!(refusal("[[1]]").contains("bad-request"));
+        assert!(refusal(r#"{"seats":[],"inner":[1]}"#).contains(r#""pointer":"/inner""#));
     }
 
     #[test]

@@ -62,7 +62,7 @@ impl Hall {
         let known = &row.terms.prices;
         let price = |tier: &str| known.get(tier).copied().ok_or_else(|| tier.to_owned());
         let prices = plan.tiers().iter().map(|tier| price(tier)).collect::<Result<_, _>>()?;
-        let hall = Hall {
+        Ok(Hall {
             id: row.showtime_id,
             show_id: row.show_id,
             plan_id: row.plan_id,
@@ -71,12 +71,11 @@ impl Hall {
             terms: row.terms,
             prices,
             rendered: Arc::default(),
-        };
-        hall.open_window();
-        Ok(hall)
+        })
     }
 
-    /// The same showtime with other terms; what stands in the log is for the caller to change.
+    /// The same showtime with other terms; what stands in the log, and the window, is for the
+    /// caller to change.
     pub(crate) fn with_terms(&self, row: Showtime) -> Result<Hall, String> {
         let mut hall = Hall::new(row, Arc::clone(&self.plan), Arc::clone(&self.house))?;
         hall.rendered = Arc::clone(&self.rendered);
@@ -166,42 +165,30 @@ impl Hall {
         parts.iter().flat_map(|part| part.seats()).map(|seat| self.seat_id(seat)).collect()
     }
 
-    /// The tiers of a section's seats, the cheapest first.
-    pub(crate) fn section_tiers(&self, section: SectionIndex) -> Vec<TierIndex> {
-        let mut tiers = self.layout().sections()[usize::from(section.0)].tiers.clone();
-        tiers.sort_by_key(|tier| self.price(*tier));
-        tiers
+    /// The tiers of a section's seats, in the plan's order whatever they cost: rendered maps name
+    /// a tier by its place here.
+    pub(crate) fn section_tiers(&self, section: SectionIndex) -> &[TierIndex] {
+        &self.layout().sections()[usize::from(section.0)].tiers
     }
 
-    /// The seats called `ids` as the engine takes them: ascending blocks, each once.
+    /// The seats called `ids`, which [`check_seats`] has let pass, as the engine takes them:
+    /// ascending blocks, each once.
     ///
     /// # Errors
     ///
-    /// 400 `empty-seats`, `unknown-seat` or `duplicate-seat`, or `bad-request` for more than
-    /// `seats_max`; with a pointer to the seat in the member `seats`.
-    pub(crate) fn parts(&self, ids: &[String], seats_max: usize) -> problem::Result<Vec<Part>> {
-        if ids.is_empty() {
-            return Err(Problem::new(Code::EmptySeats, "name at least one seat").at("/seats"));
-        }
-        if ids.len() > seats_max {
-            let detail = format!("at most {seats_max} seats at a time");
-            return Err(Problem::bad_field("/seats", detail));
-        }
+    /// 400 `unknown-seat`, with a pointer to the seat in the member `seats`.
+    pub(crate) fn parts(&self, ids: &[String]) -> problem::Result<Vec<Part>> {
         let mut seats = Vec::with_capacity(ids.len());
         for (index, id) in ids.iter().enumerate() {
             let seat = self.plan.seat(self.layout(), id).ok_or_else(|| {
                 let detail = "the house has no seat of this name";
                 Problem::new(Code::UnknownSeat, detail).at(format!("/seats/{index}"))
             })?;
-            seats.push((seat, index));
+            seats.push(seat);
         }
         seats.sort_unstable();
-        if let Some(pair) = seats.windows(2).find(|pair| pair[0].0 == pair[1].0) {
-            let pointer = format!("/seats/{}", pair[1].1);
-            return Err(Problem::new(Code::DuplicateSeat, "a seat is named twice").at(pointer));
-        }
         let mut parts: Vec<Part> = Vec::new();
-        for (seat, _) in seats {
+        for seat in seats {
             let mask = 1 << seat.bit();
             match parts.last_mut() {
                 Some(last) if last.block == seat.block() => last.mask |= mask,
@@ -219,6 +206,31 @@ impl Hall {
     /// No seat can be held, until the window is opened again or another hall takes its place.
     pub(crate) fn shut_window(&self) {
         self.house.set_window(TimeMs(0), TimeMs(0));
+    }
+}
+
+/// Checks what can be said of a list of seats without the house.
+///
+/// # Errors
+///
+/// 400 `empty-seats` or `duplicate-seat`, or `bad-request` for more than `seats_max`; with a
+/// pointer to the seat in the member `seats`.
+pub(crate) fn check_seats(ids: &[String], seats_max: usize) -> problem::Result<()> {
+    if ids.is_empty() {
+        return Err(Problem::new(Code::EmptySeats, "name at least one seat").at("/seats"));
+    }
+    if ids.len() > seats_max {
+        let detail = format!("at most {seats_max} seats at a time");
+        return Err(Problem::bad_field("/seats", detail));
+    }
+    let mut sorted: Vec<(&String, usize)> = ids.iter().zip(0..).collect();
+    sorted.sort_unstable();
+    match sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
+        Some(pair) => {
+            let pointer = format!("/seats/{}", pair[1].1);
+            Err(Problem::new(Code::DuplicateSeat, "a seat is named twice").at(pointer))
+        }
+        None => Ok(()),
     }
 }
 
@@ -327,7 +339,7 @@ pub(crate) mod tests {
     fn seats_become_ascending_parts() {
         let hall = hall();
         let ids = ["B-1-66", "A-1-3", "A-1-1", "B-1-65"].map(str::to_owned);
-        let parts = hall.parts(&ids, 10).expect("seats");
+        let parts = hall.parts(&ids).expect("seats");
         assert!(parts.windows(2).all(|pair| pair[0].block < pair[1].block));
         assert_eq!(hall.seat_ids(&parts), ["A-1-1", "A-1-3", "B-1-65", "B-1-66"]);
         assert_eq!(hall.price(hall.tier_of(parts[0].seats().next().expect("one"))), 300);
@@ -338,7 +350,8 @@ pub(crate) mod tests {
         let hall = hall();
         let refused = |ids: &[&str]| {
             let ids: Vec<String> = ids.iter().map(|id| (*id).to_owned()).collect();
-            let problem = hall.parts(&ids, 3).expect_err("a bad list");
+            let problem = check_seats(&ids, 3).and_then(|()| hall.parts(&ids).map(drop));
+            let problem = problem.expect_err("a bad list");
             let body = serde_json::to_value(problem.body()).expect("text and numbers");
             format!("{} {}", body["code"].as_str().expect("a code"), body["pointer"])
         };

@@ -9,6 +9,10 @@ use tmomi_engine::{Engine, Handle};
 pub(crate) const HANDLES_MAX: usize = 64;
 /// Looks for a free handle before a request is refused; each gives the processor away.
 const LOOKS_MAX: usize = 1_000;
+/// Looks for the last handles before somebody who waits for all of them gives up.
+const SETTLE_LOOKS_MAX: usize = 1_000_000;
+/// Handles that stay when somebody had all of them.
+const IDLE_KEPT: usize = 8;
 
 /// The pool.
 pub(crate) struct Handles {
@@ -32,6 +36,28 @@ impl Handles {
         Some(decided)
     }
 
+    /// Waits until every decision that runs now has ended: what is looked up while a decision has
+    /// its handle is no older than this call. One at a time may wait. `false` if some decision
+    /// does not end.
+    pub(crate) fn settle(&self) -> bool {
+        let idle = || self.idle.pop().or_else(|| self.engine.handle());
+        let mut all = Vec::with_capacity(HANDLES_MAX);
+        for _ in 0..SETTLE_LOOKS_MAX {
+            match idle() {
+                Some(handle) => all.push(handle),
+                None => std::thread::yield_now(),
+            }
+            if all.len() == HANDLES_MAX {
+                break;
+            }
+        }
+        let settled = all.len() == HANDLES_MAX;
+        // Those that nobody needed before need not stay.
+        all.truncate(IDLE_KEPT);
+        all.into_iter().for_each(|handle| drop(self.idle.push(handle)));
+        settled
+    }
+
     fn take(&self) -> Option<Handle> {
         for _ in 0..LOOKS_MAX {
             if let Some(handle) = self.idle.pop().or_else(|| self.engine.handle()) {
@@ -46,6 +72,7 @@ impl Handles {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::atomic::{AtomicBool, Ordering};
     use tmomi_engine::EngineConfig;
 
     #[test]
@@ -56,5 +83,28 @@ mod tests {
             assert!(handles.with(|_| ()).is_some());
         }
         assert_eq!(handles.idle.len(), 1);
+    }
+
+    #[test]
+    fn settling_waits_for_a_decision_that_runs() {
+        let config = EngineConfig { handles_max: HANDLES_MAX, ..EngineConfig::default() };
+        let (engine, _keeper) = Engine::new(config);
+        let handles = Handles::new(engine);
+        let (begun, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                handles.with(|_| {
+                    begun.store(true, Ordering::SeqCst);
+                    std::thread::sleep(std::time::Duration::from_millis(50));
+                    ended.store(true, Ordering::SeqCst);
+                })
+            });
+            while !begun.load(Ordering::SeqCst) {
+                std::thread::yield_now();
+            }
+            assert!(handles.settle());
+            assert!(ended.load(Ordering::SeqCst));
+        });
+        assert!(handles.with(|_| ()).is_some());
     }
 }

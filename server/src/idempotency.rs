@@ -23,26 +23,32 @@ const PARTS: usize = 64;
 /// A part with so many keys is swept of those that wait for nothing any more.
 const PART_KEYS_MAX: usize = 4_096;
 
-/// A request's key as the client sent it, if it did.
+/// A request's key as the client sent it, if it did, and what it stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct ClientKey(Option<String>);
+pub(crate) struct ClientKey(Option<(String, Fingerprint)>);
+
+/// Reads the header.
+///
+/// # Errors
+///
+/// 400 unless it is 1 to 128 visible ASCII characters and there once.
+pub(crate) fn sent_key(headers: &HeaderMap) -> Result<Option<String>> {
+    let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let text = value.to_str().ok().filter(|text| values.next().is_none() && is_key(text));
+    let problem =
+        || Problem::bad_request("Idempotency-Key must be 1 to 128 visible ASCII characters, once");
+    text.map(|text| Some(text.to_owned())).ok_or_else(problem)
+}
+
+fn is_key(text: &str) -> bool {
+    (1..=KEY_CHARS_MAX).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
+}
 
 impl ClientKey {
-    /// Reads the header.
-    ///
-    /// # Errors
-    ///
-    /// 400 unless it is 1 to 128 visible ASCII characters and there once.
-    pub(crate) fn of(headers: &HeaderMap) -> Result<ClientKey> {
-        let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
-        let Some(value) = values.next() else { return Ok(ClientKey(None)) };
-        let text = value.to_str().ok().filter(|_| values.next().is_none());
-        let visible = |text: &&str| text.bytes().all(|byte| byte.is_ascii_graphic());
-        let text = text.filter(|text| (1..=KEY_CHARS_MAX).contains(&text.len())).filter(visible);
-        let problem = || {
-            Problem::bad_request("Idempotency-Key must be 1 to 128 visible ASCII characters, once")
-        };
-        Ok(ClientKey(Some(text.ok_or_else(problem)?.to_owned())))
+    /// A key for the request with this fingerprint.
+    pub(crate) fn new(text: String, fingerprint: Fingerprint) -> ClientKey {
+        ClientKey(Some((text, fingerprint)))
     }
 
     /// A key that came in a line of a batch.
@@ -50,41 +56,50 @@ impl ClientKey {
     /// # Errors
     ///
     /// 400 unless it is 1 to 128 visible ASCII characters.
-    pub(crate) fn of_text(text: &str) -> Result<ClientKey> {
-        let ok = (1..=KEY_CHARS_MAX).contains(&text.len())
-            && text.bytes().all(|byte| byte.is_ascii_graphic());
+    pub(crate) fn of_line(text: String, fingerprint: Fingerprint) -> Result<ClientKey> {
         let problem = || {
             let detail = "a key must be 1 to 128 visible ASCII characters";
             Problem::bad_field("/idempotency_key", detail)
         };
-        ok.then(|| ClientKey(Some(text.to_owned()))).ok_or_else(problem)
+        is_key(&text).then(|| ClientKey::new(text, fingerprint)).ok_or_else(problem)
     }
 
-    /// What the key is remembered by for this user; [`RequestKey::NONE`] if there is none.
-    pub(crate) fn request_key(&self, user: BuyerId, fingerprint: Fingerprint) -> RequestKey {
-        self.digest(&user.0.to_be_bytes()).map_or(RequestKey::NONE, |digest| RequestKey {
-            // 0 means "no key" to the engine.
-            hash: first_word(&digest).max(1),
-            fingerprint: first_word(&fingerprint.0),
-        })
+    /// The same key for a request that is told apart by less than its whole body.
+    pub(crate) fn standing_for(self, fingerprint: Fingerprint) -> ClientKey {
+        ClientKey(self.0.map(|(text, _)| (text, fingerprint)))
     }
 
-    /// The same for a call that the catalog remembers. A call without a user, like sign-up, has
-    /// something else for its `scope`: the address that signs up.
-    pub(crate) fn call(&self, scope: &[u8], fingerprint: Fingerprint, at: TimeMs) -> Option<Call> {
-        let key = self.digest(scope)?;
-        Some(Call { scope: 0, key, fingerprint: fingerprint.0, at })
+    /// What the key is remembered by for this user; `None` if there is none.
+    pub(crate) fn call(&self, user: BuyerId, at: TimeMs) -> Option<Call> {
+        let (key, fingerprint) = self.digest(&user.0.to_be_bytes())?;
+        Some(Call { scope: user.0, key, fingerprint, at })
     }
 
-    fn digest(&self, scope: &[u8]) -> Option<[u8; 32]> {
-        let key = self.0.as_ref()?;
+    /// The same for a call without a user, like sign-up, which has something else to keep its keys
+    /// apart from others': the address that signs up.
+    pub(crate) fn call_of_nobody(&self, scope: &[u8], at: TimeMs) -> Option<Call> {
+        let (key, fingerprint) = self.digest(scope)?;
+        Some(Call { scope: 0, key, fingerprint, at })
+    }
+
+    fn digest(&self, scope: &[u8]) -> Option<([u8; 32], [u8; 32])> {
+        let (key, fingerprint) = self.0.as_ref()?;
         let mut hasher = Sha256::new();
         // The length keeps a scope and a key apart that only together read the same.
         hasher.update((scope.len() as u64).to_be_bytes());
         hasher.update(scope);
         hasher.update(key.as_bytes());
-        Some(hasher.finalize().into())
+        Some((hasher.finalize().into(), fingerprint.0))
     }
+}
+
+/// What the engine and the image know a call's key by; [`RequestKey::NONE`] if there is none.
+pub(crate) fn request_key(call: Option<&Call>) -> RequestKey {
+    call.map_or(RequestKey::NONE, |call| RequestKey {
+        // 0 means "no key" to the engine.
+        hash: first_word(&call.key).max(1),
+        fingerprint: first_word(&call.fingerprint),
+    })
 }
 
 /// Tells requests with one key apart: method, path and body.
@@ -149,7 +164,7 @@ impl InProgress {
             }
             part.insert(key.hash, Waits::Request);
         }
-        Ok(Running { table: self, hash: key.hash, decided: None })
+        Ok(Running { table: self, key, decided: None })
     }
 
     fn part(&self, hash: u64) -> &Mutex<HashMap<u64, Waits>> {
@@ -175,11 +190,16 @@ impl Waits {
 #[derive(Debug)]
 pub(crate) struct Running<'a> {
     table: &'a InProgress,
-    hash: u64,
+    key: RequestKey,
     decided: Option<Seq>,
 }
 
 impl Running<'_> {
+    /// The key, for the decision; [`RequestKey::NONE`] if there is none.
+    pub(crate) fn key(&self) -> RequestKey {
+        self.key
+    }
+
     /// The request has decided something; call it before the first `await` after the decision.
     pub(crate) fn decided(&mut self, seq: Seq) {
         self.decided = Some(seq);
@@ -193,13 +213,14 @@ impl Running<'_> {
 
 impl Drop for Running<'_> {
     fn drop(&mut self) {
-        if self.hash == RequestKey::NONE.hash {
+        if !self.key.is_some() {
             return;
         }
-        let mut part = self.table.part(self.hash).lock();
+        let hash = self.key.hash;
+        let mut part = self.table.part(hash).lock();
         match self.decided {
-            Some(seq) => part.insert(self.hash, Waits::Commit(seq)),
-            None => part.remove(&self.hash),
+            Some(seq) => part.insert(hash, Waits::Commit(seq)),
+            None => part.remove(&hash),
         };
     }
 }
@@ -214,25 +235,27 @@ pub(crate) fn reused() -> Problem {
 mod tests {
     use super::*;
 
-    fn key(text: &str) -> ClientKey {
-        ClientKey::of_text(text).expect("a key")
+    fn key(user: u64) -> RequestKey {
+        let fingerprint = Fingerprint::of("POST", "/v1/x", b"{}");
+        let key = ClientKey::new("k".to_owned(), fingerprint);
+        request_key(key.call(BuyerId(user), TimeMs(0)).as_ref())
     }
 
     #[test]
     fn keys_are_visible_and_bounded() {
-        assert!(ClientKey::of_text("").is_err());
-        assert!(ClientKey::of_text("a b").is_err());
-        assert!(ClientKey::of_text(&"k".repeat(129)).is_err());
-        assert!(ClientKey::of_text(&"k".repeat(128)).is_ok());
-        assert_eq!(ClientKey::of(&HeaderMap::new()).expect("no key"), ClientKey(None));
+        let line = |text: &str| ClientKey::of_line(text.to_owned(), Fingerprint::default());
+        assert!(line("").is_err());
+        assert!(line("a b").is_err());
+        assert!(line(&"k".repeat(129)).is_err());
+        assert!(line(&"k".repeat(128)).is_ok());
+        assert_eq!(sent_key(&HeaderMap::new()).expect("no key"), None);
     }
 
     #[test]
     fn users_do_not_share_keys() {
+        assert_eq!(key(1), key(1));
+        assert_ne!(key(1).hash, key(2).hash);
         let fingerprint = Fingerprint::of("POST", "/v1/x", b"{}");
-        let one = key("k").request_key(BuyerId(1), fingerprint);
-        assert_eq!(one, key("k").request_key(BuyerId(1), fingerprint));
-        assert_ne!(one.hash, key("k").request_key(BuyerId(2), fingerprint).hash);
         assert_ne!(fingerprint, Fingerprint::of("POST", "/v1/x", b"{ }"));
         assert_ne!(fingerprint, Fingerprint::of("POST", "/v1/y", b"{}"));
     }
@@ -240,7 +263,7 @@ mod tests {
     #[test]
     fn a_key_is_taken_until_its_request_has_ended() {
         let table = InProgress::new();
-        let key = key("k").request_key(BuyerId(1), Fingerprint::of("POST", "/v1/x", b""));
+        let key = key(1);
         let running = table.begin(key, Seq(0)).expect("free");
         let code = table.begin(key, Seq(0)).expect_err("taken").code();
         assert_eq!(code, Code::IdempotencyInProgress);
@@ -253,7 +276,7 @@ mod tests {
     #[test]
     fn a_client_that_goes_away_leaves_the_key_until_the_commit() {
         let table = InProgress::new();
-        let key = key("k").request_key(BuyerId(1), Fingerprint::of("POST", "/v1/x", b""));
+        let key = key(1);
         let mut running = table.begin(key, Seq(4)).expect("free");
         running.decided(Seq(6));
         drop(running);

@@ -4,7 +4,7 @@
 //! The catalog says what is offered, the log what is sold. A row without a house is opened again
 //! until it has one; a house whose terms are not the row's gets the row's.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use tmomi_engine::ids::ShowtimeId;
 use tmomi_engine::layout::Layout;
 use tmomi_engine::{House, OpenShowtime, Reject};
-use tmomi_persist::catalog::{NewShowtime, Page, PlanId, Showtime};
+use tmomi_persist::catalog::{CatalogError, NewShowtime, Page, PlanId, Showtime};
 use tmomi_persist::layout_codec;
 use tmomi_persist::plan::Plan;
 
@@ -35,7 +35,7 @@ pub(crate) struct Opening {
     /// same order.
     turn: tokio::sync::Mutex<()>,
     recent: Mutex<VecDeque<(PlanId, Arc<Plan>)>>,
-    /// Some row may have no house.
+    /// Some row may have no house, or not its terms.
     incomplete: AtomicBool,
 }
 
@@ -48,9 +48,14 @@ impl Opening {
         self.turn.lock().await
     }
 
-    /// Whether some row may have no house.
+    /// Whether some row may have no house, or not its terms.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.incomplete.load(Ordering::Relaxed)
+    }
+
+    /// Some row may have no house, or not its terms: it is looked at again soon.
+    pub(crate) fn set_incomplete(&self) {
+        self.incomplete.store(true, Ordering::Relaxed);
     }
 
     /// Remembers a plan that was just read.
@@ -89,18 +94,51 @@ pub(crate) async fn plan(app: &App, id: PlanId) -> Result<Arc<Plan>> {
 /// # Errors
 ///
 /// 503 if the log does not take it now; it will be tried again.
-pub(crate) async fn ensure_open(app: &App, row: Showtime, _: &Turn<'_>) -> Result<Arc<Hall>> {
-    let opened = open_row(app, row).await;
+pub(crate) async fn ensure_open(app: &App, row: Showtime, turn: &Turn<'_>) -> Result<Arc<Hall>> {
+    let opened = match app.halls.find(row.showtime_id) {
+        Some(hall) => renew(app, &hall, row, turn).await,
+        None => open_row(app, row).await,
+    };
     if opened.is_err() {
-        app.opening.incomplete.store(true, Ordering::Relaxed);
+        app.opening.set_incomplete();
     }
     opened
 }
 
-async fn open_row(app: &App, row: Showtime) -> Result<Arc<Hall>> {
-    if let Some(hall) = app.halls.find(row.showtime_id) {
-        return Ok(hall);
+/// Makes what is on sale what the catalog says: opened, with other terms, or gone.
+///
+/// # Errors
+///
+/// 503 if the catalog or the log does not answer now; it will be tried again.
+pub(crate) async fn reconcile(app: &App, id: ShowtimeId, turn: &Turn<'_>) -> Result<()> {
+    match app.catalog.showtime(id).await {
+        Ok(row) => ensure_open(app, row, turn).await.map(drop),
+        Err(CatalogError::NotFound(_)) => {
+            app.halls.remove(id);
+            Ok(())
+        }
+        Err(error) => {
+            app.opening.set_incomplete();
+            Err(calls::refused(error))
+        }
     }
+}
+
+/// Puts the terms of `row` in the place of a hall's. Nobody holds a seat for a price of before
+/// once the window is open again.
+async fn renew(app: &App, before: &Hall, row: Showtime, turn: &Turn<'_>) -> Result<Arc<Hall>> {
+    let (old, new) = (before.terms(), &row.terms);
+    if (&old.prices, &old.currency) != (&new.prices, &new.currency) {
+        before.shut_window();
+    }
+    let hall = app.halls.put(before.with_terms(row).map_err(Problem::internal)?);
+    app.decisions_settled(turn)?;
+    hall.open_window();
+    set_terms(app, hall.house(), hall.terms()).await?;
+    Ok(hall)
+}
+
+async fn open_row(app: &App, row: Showtime) -> Result<Arc<Hall>> {
     let plan = plan(app, row.plan_id).await?;
     let house = match app.shard.engine().house(row.showtime_id) {
         Some(house) => {
@@ -117,6 +155,7 @@ async fn open_row(app: &App, row: Showtime) -> Result<Arc<Hall>> {
     }
     let hall = Hall::new(row, plan, house)
         .map_err(|tier| Problem::internal(format!("showtime {id} has no price for {tier}")))?;
+    hall.open_window();
     Ok(app.halls.put(hall))
 }
 
@@ -127,17 +166,13 @@ async fn open_house(
     terms: &NewShowtime,
 ) -> Result<Arc<House>> {
     let building = Arc::clone(plan);
-    let built = tokio::task::spawn_blocking(move || {
-        let spec = building.spec();
-        let blob = layout_codec::encode(&spec).into_boxed_slice();
-        Layout::build(spec).map(|layout| (Arc::new(layout), blob))
-    });
-    let (layout, blob) = built.await.map_err(Problem::internal)?.map_err(Problem::internal)?;
+    let built = tokio::task::spawn_blocking(move || Layout::build(building.spec()));
+    let layout = Arc::new(built.await.map_err(Problem::internal)?.map_err(Problem::internal)?);
     for _ in 0..OPEN_TRIES {
         let open = OpenShowtime {
             showtime,
             layout: Arc::clone(&layout),
-            blob: blob.clone(),
+            blob: layout_codec::encode(layout.spec()).into(),
             limit: terms.limit,
             hold_ttl_ms: terms.hold_ttl_ms,
             line: terms.line,
@@ -190,34 +225,42 @@ fn not_set(reject: Reject) -> Problem {
     }
 }
 
-/// Puts every row of the catalog on sale. Gives how many there are.
+/// Puts every row of the catalog on sale, and takes off what is no row any more. Gives how many
+/// there are on sale. One that cannot be opened does not keep the others; it is tried again.
 ///
 /// # Errors
 ///
-/// The first problem, with the number of its showtime in its detail.
+/// 503 if the catalog does not answer; it will be tried again.
 pub(crate) async fn open_all(app: &App) -> Result<usize> {
     app.opening.incomplete.store(false, Ordering::Relaxed);
+    let mut ids: BTreeSet<ShowtimeId> = app.halls.all().iter().map(|hall| hall.id()).collect();
     let mut page = Page { after: 0, limit: PAGE_ROWS };
-    let mut count = 0;
     loop {
-        let rows = app.catalog.showtimes(page).await.map_err(calls::refused)?;
-        for row in rows.items {
-            let turn = app.opening.turn().await;
-            ensure_open(app, row, &turn).await?;
-            count += 1;
-        }
+        let rows = app.catalog.showtimes(page).await.map_err(|error| {
+            app.opening.set_incomplete();
+            calls::refused(error)
+        })?;
+        ids.extend(rows.items.iter().map(|row| row.showtime_id));
         match rows.next {
             Some(after) => page.after = after,
-            None => return Ok(count),
+            None => break,
         }
     }
+    for id in ids {
+        // What the row says is read when nobody else changes it.
+        let turn = app.opening.turn().await;
+        if let Err(problem) = reconcile(app, id, &turn).await {
+            tracing::warn!(showtime = id.0, detail = problem.detail(), "not on sale yet");
+        }
+    }
+    Ok(app.halls.all().len())
 }
 
 /// Opens what could not be opened before. Called once in a while.
 pub(crate) async fn complete(app: &App) {
-    if app.opening.incomplete.load(Ordering::Relaxed)
+    if app.opening.is_incomplete()
         && let Err(problem) = open_all(app).await
     {
-        tracing::warn!(detail = problem.detail(), "a showtime is not on sale yet");
+        tracing::warn!(detail = problem.detail(), "showtimes are not on sale yet");
     }
 }

@@ -10,6 +10,7 @@ use tmomi_engine::layout::Layout;
 use tmomi_persist::image::{Image, Masks};
 
 use crate::halls::Hall;
+use crate::problem::Result;
 use crate::text::seq_text;
 
 /// Bytes of JSON that a seat takes, roughly: what to reserve.
@@ -21,8 +22,6 @@ pub(crate) struct Snapshot {
     pub(crate) epoch: Epoch,
     /// The number.
     pub(crate) seq: Seq,
-    /// The last event that changed a seat: at every number from this one on, `masks` are true.
-    pub(crate) seats_seq: Seq,
     masks: Vec<Masks>,
 }
 
@@ -33,12 +32,7 @@ impl Snapshot {
         let house = image.showtime(showtime)?;
         let blocks = house.layout().blocks().len() as u32;
         let masks = (0..blocks).map(|block| house.masks(BlockIndex(block)).unwrap_or_default());
-        Some(Snapshot {
-            epoch: image.epoch(),
-            seq: image.applied(),
-            seats_seq: house.seats_seq(),
-            masks: masks.collect(),
-        })
+        Some(Snapshot { epoch: image.epoch(), seq: image.applied(), masks: masks.collect() })
     }
 
     /// The map's `ETag`.
@@ -83,18 +77,37 @@ pub(crate) struct Rendered {
 #[derive(Default)]
 pub(crate) struct RenderedSeats {
     last: Mutex<Option<Arc<Rendered>>>,
+    turn: tokio::sync::Mutex<()>,
 }
 
 impl RenderedSeats {
-    /// The last map, if it is still true when the last change of a seat was `seats_seq`, and not
-    /// older than `at_least`.
-    pub(crate) fn get(&self, seats_seq: Seq, at_least: Seq) -> Option<Arc<Rendered>> {
-        let last = self.last.lock();
-        last.as_ref().filter(|last| last.seq >= seats_seq.max(at_least)).cloned()
+    /// The last map if it is true at `needed` or later, or else the one that `render` gives, which
+    /// must be. One renders at a time, and all who wait for that take the same.
+    ///
+    /// # Errors
+    ///
+    /// Those of `render`.
+    pub(crate) async fn at(
+        &self,
+        needed: Seq,
+        render: impl Future<Output = Result<Rendered>>,
+    ) -> Result<Arc<Rendered>> {
+        if let Some(last) = self.get(needed) {
+            return Ok(last);
+        }
+        let _turn = self.turn.lock().await;
+        match self.get(needed) {
+            Some(last) => Ok(last),
+            None => Ok(self.put(render.await?)),
+        }
+    }
+
+    fn get(&self, needed: Seq) -> Option<Arc<Rendered>> {
+        self.last.lock().as_ref().filter(|last| last.seq >= needed).cloned()
     }
 
     /// Keeps a map unless there is a newer one.
-    pub(crate) fn put(&self, rendered: Rendered) -> Arc<Rendered> {
+    fn put(&self, rendered: Rendered) -> Arc<Rendered> {
         let rendered = Arc::new(rendered);
         let mut last = self.last.lock();
         if last.as_ref().is_none_or(|last| last.seq < rendered.seq) {
@@ -156,7 +169,7 @@ fn render_section(json: &mut Json, hall: &Hall, snapshot: &Snapshot, index: Sect
             json.comma(position as usize);
             json.coordinate(row.point(position).1);
         }
-        render_states(json, hall.layout(), snapshot, row.index(), &tiers);
+        render_states(json, hall.layout(), snapshot, row.index(), tiers);
         json.raw("}");
     }
     json.raw("]}");
@@ -239,7 +252,7 @@ mod tests {
         masks[0] = Masks { held: 0b001, sold: 0b010, blocked: 0 };
         masks[1].blocked = 0b100;
         masks.last_mut().expect("the floor").sold = 0b11;
-        Snapshot { epoch: Epoch(2), seq: Seq(9), seats_seq: Seq(7), masks }
+        Snapshot { epoch: Epoch(2), seq: Seq(9), masks }
     }
 
     #[test]
@@ -274,8 +287,24 @@ mod tests {
         let rendered = |seq| Rendered { tag: String::new(), seq: Seq(seq), body: Bytes::new() };
         cache.put(rendered(9));
         cache.put(rendered(8));
-        assert_eq!(cache.get(Seq(9), Seq(0)).map(|last| last.seq), Some(Seq(9)));
-        assert!(cache.get(Seq(10), Seq(0)).is_none());
-        assert!(cache.get(Seq(3), Seq(10)).is_none());
+        assert_eq!(cache.get(Seq(9)).map(|last| last.seq), Some(Seq(9)));
+        assert!(cache.get(Seq(10)).is_none());
+    }
+
+    #[tokio::test]
+    async fn a_crowd_that_asks_for_the_same_map_renders_it_once() {
+        let cache = RenderedSeats::default();
+        let times = std::sync::atomic::AtomicU32::new(0);
+        let crowd = (0..50).map(|n| {
+            let render = async {
+                tokio::task::yield_now().await;
+                times.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                Ok(Rendered { tag: String::new(), seq: Seq(9), body: Bytes::new() })
+            };
+            cache.at(Seq(n % 10), render)
+        });
+        let maps = futures_util::future::join_all(crowd).await;
+        assert!(maps.iter().all(|map| map.as_ref().is_ok_and(|map| map.seq == Seq(9))));
+        assert_eq!(times.into_inner(), 1);
     }
 }

@@ -20,7 +20,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use crate::accounts::passwords::Passwords;
 use crate::accounts::{Accounts, keys};
 use crate::api;
-use crate::app::{App, AppState};
+use crate::api::batch::KnownBuyers;
+use crate::app::{App, AppState, min_seq_places};
 use crate::cli::{Failure, say};
 use crate::clock::SystemClock;
 use crate::config::Settings;
@@ -104,7 +105,9 @@ impl Running {
         let count = opening::open_all(&app).await;
         match count {
             Ok(count) => tracing::info!(showtimes = count, "on sale"),
-            Err(problem) => tracing::error!(detail = problem.detail(), "a showtime is not on sale"),
+            Err(problem) => {
+                tracing::error!(detail = problem.detail(), "showtimes are not on sale yet")
+            }
         }
         let address = listener.address().map_err(|error| failed("listen", "there", error))?;
         say(&format!("Tmomi serves http://{address}"));
@@ -179,6 +182,8 @@ async fn build(
         opening: Opening::default(),
         halls: Halls::default(),
         in_progress: InProgress::new(),
+        min_seq_waits: min_seq_places(),
+        buyers: KnownBuyers::default(),
         admissions: crate::standing::Admissions::new(),
         streams: crate::streams::Streams::new(),
         stop: Stop::new(),

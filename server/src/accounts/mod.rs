@@ -7,7 +7,8 @@ pub(crate) mod sessions;
 pub(crate) mod tokens;
 
 use axum::http::header::{AUTHORIZATION, COOKIE, HOST, ORIGIN};
-use axum::http::{HeaderMap, Method};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, HeaderValue};
 use parking_lot::RwLock;
 use std::sync::Arc;
 use tmomi_engine::ids::{BuyerId, TimeMs};
@@ -90,25 +91,19 @@ impl Accounts {
     /// # Errors
     ///
     /// 401 without a good access token; 403 if a cookie has it and another site sent the request.
-    pub(crate) async fn authenticate(
-        &self,
-        app: &App,
-        method: &Method,
-        headers: &HeaderMap,
-    ) -> Result<User> {
-        let token = match bearer(headers)? {
-            Some(token) => token,
-            None => {
-                let token = cookie(headers, ACCESS_COOKIE).ok_or_else(unauthenticated)?;
-                check_same_site(method, headers)?;
-                token
-            }
-        };
+    pub(crate) async fn authenticate(&self, app: &App, parts: &Parts) -> Result<User> {
+        let bearer = bearer(&parts.headers)?;
+        let by_cookie = || cookie(&parts.headers, ACCESS_COOKIE).ok_or_else(unauthenticated);
+        let token = bearer.map_or_else(by_cookie, Ok)?;
         let hash = TokenHash::of(token);
-        match self.remembered.user(&hash, app.clock.now()) {
-            Some(user) => Ok(user),
-            None => self.verify(app, token, hash).await,
+        let user = match self.remembered.user(&hash, app.clock.now()) {
+            Some(user) => user,
+            None => self.verify(app, token, hash).await?,
+        };
+        if bearer.is_none() {
+            check_same_site(&app.settings.cors_origins.0, parts)?;
         }
+        Ok(user)
     }
 
     async fn verify(&self, app: &App, token: &str, hash: TokenHash) -> Result<User> {
@@ -155,22 +150,27 @@ pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> 
 }
 
 /// A browser sends our cookies with requests that another site made it send. `SameSite=Lax` stops
-/// most of them; this stops the rest: what changes something must come from our own pages. A
-/// client that is no browser sends neither header and is not a danger to itself.
+/// most of them; this stops the rest: what changes something must come from our own pages, or from
+/// the `origins` of the settings. A client that is no browser sends neither header and is not a
+/// danger to itself.
 ///
 /// # Errors
 ///
 /// 403 `forbidden`.
-pub(crate) fn check_same_site(method: &Method, headers: &HeaderMap) -> Result<()> {
-    if method.is_safe() {
+pub(crate) fn check_same_site(origins: &[String], parts: &Parts) -> Result<()> {
+    let text = |name| parts.headers.get(name).map(|value: &HeaderValue| value.to_str());
+    let origin = text(ORIGIN.as_str());
+    let allowed = matches!(origin, Some(Ok(origin)) if origins.iter().any(|o| o == origin));
+    if parts.method.is_safe() || allowed {
         return Ok(());
     }
-    let text = |name| headers.get(name).map(|value: &axum::http::HeaderValue| value.to_str());
-    let same = match (text("sec-fetch-site"), text(ORIGIN.as_str())) {
+    let same = match (text("sec-fetch-site"), origin) {
         (Some(site), _) => matches!(site, Ok("same-origin" | "none")),
         (None, Some(origin)) => {
             let origin = origin.ok().and_then(|origin| origin.split_once("://"));
-            let host = headers.get(HOST).and_then(|host| host.to_str().ok());
+            // HTTP/2 names the host in the target.
+            let target = parts.uri.authority().map(|authority| authority.as_str());
+            let host = target.or_else(|| text(HOST.as_str())?.ok());
             origin.is_some_and(|(_, authority)| Some(authority) == host)
         }
         (None, None) => true,
@@ -183,7 +183,7 @@ pub(crate) fn check_same_site(method: &Method, headers: &HeaderMap) -> Result<()
 #[cfg(test)]
 mod tests {
     use super::*;
-    use axum::http::{HeaderName, HeaderValue};
+    use axum::http::HeaderName;
 
     fn headers(pairs: &[(&'static str, &'static str)]) -> HeaderMap {
         let pairs = pairs
@@ -201,16 +201,26 @@ mod tests {
 
     #[test]
     fn another_site_cannot_use_a_cookie() {
-        let check = |pairs| check_same_site(&Method::POST, &headers(pairs)).is_ok();
-        assert!(check(&[]));
-        assert!(check(&[("sec-fetch-site", "same-origin")]));
-        assert!(!check(&[("sec-fetch-site", "cross-site")]));
-        assert!(!check(&[("sec-fetch-site", "same-site")]));
-        assert!(check(&[("origin", "https://a.example"), ("host", "a.example")]));
-        assert!(!check(&[("origin", "https://b.example"), ("host", "a.example")]));
-        assert!(!check(&[("origin", "null"), ("host", "a.example")]));
-        let cross = headers(&[("sec-fetch-site", "cross-site")]);
-        assert!(check_same_site(&Method::GET, &cross).is_ok());
+        let ours = ["https://shop.example".to_owned()];
+        let check = |method: &str, uri: &str, pairs: &[(&'static str, &'static str)]| {
+            let request = axum::http::Request::builder().method(method).uri(uri).body(());
+            let (mut parts, ()) = request.expect("a request").into_parts();
+            parts.headers = headers(pairs);
+            check_same_site(&ours, &parts).is_ok()
+        };
+        let post = |pairs: &[(&'static str, &'static str)]| check("POST", "/v1/x", pairs);
+        assert!(post(&[]));
+        assert!(post(&[("sec-fetch-site", "same-origin")]));
+        assert!(!post(&[("sec-fetch-site", "cross-site")]));
+        assert!(!post(&[("sec-fetch-site", "same-site")]));
+        assert!(post(&[("origin", "https://a.example"), ("host", "a.example")]));
+        assert!(!post(&[("origin", "https://b.example"), ("host", "a.example")]));
+        assert!(!post(&[("origin", "null"), ("host", "a.example")]));
+        assert!(post(&[("origin", "https://shop.example"), ("sec-fetch-site", "cross-site")]));
+        assert!(!post(&[("origin", "https://shop.example.evil"), ("host", "a.example")]));
+        let h2 = |origin| check("POST", "https://a.example/v1/x", &[("origin", origin)]);
+        assert!(h2("https://a.example") && !h2("https://b.example"));
+        assert!(check("GET", "/v1/x", &[("sec-fetch-site", "cross-site")]));
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::tokens::{ACCESS_AUDIENCE, AccessClaims};
 use super::{SessionId, passwords};
 use crate::api::calls;
 use crate::app::App;
-use crate::idempotency::{self, ClientKey, Fingerprint};
+use crate::idempotency::{self, ClientKey};
 use crate::problem::{Code, Problem, Result};
 
 /// Random bytes of a refresh token.
@@ -73,19 +73,14 @@ struct Refreshed {
 /// # Errors
 ///
 /// 401 for a token that is not good, 422 for a key of another request.
-pub(crate) async fn refresh(
-    app: &App,
-    token: &str,
-    key: &ClientKey,
-    fingerprint: Fingerprint,
-) -> Result<Tokens> {
+pub(crate) async fn refresh(app: &App, token: &str, key: &ClientKey) -> Result<Tokens> {
     if token.len() > REFRESH_CHARS_MAX {
         return Err(not_good());
     }
     let old: [u8; 32] = Sha256::digest(token.as_bytes()).into();
     let new = Refresh::new();
     let now = app.clock.now();
-    let call = key.call(&old, fingerprint, now);
+    let call = key.call_of_nobody(&old, now);
     let _running = calls::running(app, call)?;
     let session = match app.catalog.begin(call).await.map_err(calls::refused)? {
         catalog::Begun::KeyReused => return Err(idempotency::reused()),

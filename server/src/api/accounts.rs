@@ -1,9 +1,12 @@
 //! Signing up, in and out.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::header::{CACHE_CONTROL, SET_COOKIE};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use axum::http::request::Parts;
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tmomi_persist::catalog::{self, CatalogError, NewUser, Noun};
@@ -15,7 +18,7 @@ use crate::api::calls::{self, Begun};
 use crate::app::{App, AppState};
 use crate::extract::{Input, MaybeInput, User};
 use crate::front::Peer;
-use crate::idempotency::ClientKey;
+use crate::idempotency::{Fingerprint, reused};
 use crate::problem::{Code, Problem, ProblemView, Result};
 
 /// Characters of a password.
@@ -83,15 +86,21 @@ impl From<catalog::User> for Account {
 pub(crate) async fn signup(
     State(app): State<AppState>,
     Extension(peer): Extension<Peer>,
-    key: ClientKey,
     input: Input<Credentials>,
 ) -> Result<Response> {
     let Credentials { email, password } = input.value;
     check_account(&email, &password)?;
     app.limits.signup(peer.0)?;
-    let scope = email.to_lowercase();
-    let call = key.call(scope.as_bytes(), input.fingerprint, app.clock.now());
+    // What is kept must not help to guess the password, so that is no part of it.
+    let fingerprint = Fingerprint::of("POST", "/v1/auth/signup", email.as_bytes());
+    let key = input.key.standing_for(fingerprint);
+    let call = key.call_of_nobody(email.to_lowercase().as_bytes(), app.clock.now());
     let _running = calls::running(&app, call)?;
+    if let Some(answer) = calls::answered(&app, call.as_ref()).await? {
+        let user = app.catalog.user_by_email(&email).await.map_err(calls::refused)?;
+        let same = app.accounts.passwords.verify(password, Some(user.password_hash)).await?;
+        return if same { calls::again(answer) } else { Err(reused()) };
+    }
     let password_hash = app.accounts.passwords.hash(password).await?;
     let mut change = match calls::begin(&app, call).await? {
         Begun::Fresh(change) => change,
@@ -118,7 +127,6 @@ pub(crate) async fn signup(
 pub(crate) async fn signin(
     State(app): State<AppState>,
     Extension(peer): Extension<Peer>,
-    _key: ClientKey,
     input: Input<Credentials>,
 ) -> Result<Response> {
     let Credentials { email, password } = input.value;
@@ -150,9 +158,7 @@ pub(crate) async fn signin(
 )]
 pub(crate) async fn refresh(
     State(app): State<AppState>,
-    method: Method,
-    headers: HeaderMap,
-    key: ClientKey,
+    parts: Parts,
     input: MaybeInput<RefreshBody>,
 ) -> Result<Response> {
     let token = match input.value.refresh_token {
@@ -160,28 +166,30 @@ pub(crate) async fn refresh(
         None => {
             let detail = "send a refresh token, in the body or as a cookie";
             let missing = || Problem::new(Code::Unauthenticated, detail);
-            let token = cookie(&headers, REFRESH_COOKIE).ok_or_else(missing)?;
-            check_same_site(&method, &headers)?;
+            let token = cookie(&parts.headers, REFRESH_COOKIE).ok_or_else(missing)?;
+            check_same_site(&app.settings.cors_origins.0, &parts)?;
             token.to_owned()
         }
     };
-    let tokens = sessions::refresh(&app, &token, &key, input.fingerprint).await?;
-    Ok(signed_in(&app, tokens))
+    // A family that dies must do so also if the thief does not wait for the answer.
+    let refreshing = Arc::clone(&app);
+    let refresh = async move { sessions::refresh(&refreshing, &token, &input.key).await };
+    Ok(signed_in(&app, calls::to_the_end(refresh).await?))
 }
 
 /// Ends this session, with all its tokens
 #[utoipa::path(
     post, path = "/v1/auth/signout", tag = "accounts",
-    responses((status = 204)), security(("bearer" = []), ("cookie" = [])),
+    responses((status = 204)),
 )]
 pub(crate) async fn signout(
     State(app): State<AppState>,
     user: User,
-    _key: ClientKey,
     // The session's refresh token may be sent along; it ends with the session.
     _input: MaybeInput<RefreshBody>,
 ) -> Result<Response> {
-    sessions::end(&app, user.session).await?;
+    let ending = Arc::clone(&app);
+    calls::to_the_end(async move { sessions::end(&ending, user.session).await }).await?;
     let mut response = StatusCode::NO_CONTENT.into_response();
     set_cookies(&app, &mut response, "", "", 0, 0);
     Ok(response)
@@ -190,7 +198,7 @@ pub(crate) async fn signout(
 /// Who am I
 #[utoipa::path(
     get, path = "/v1/me", tag = "accounts",
-    responses((status = 200, body = Account)), security(("bearer" = []), ("cookie" = [])),
+    responses((status = 200, body = Account)),
 )]
 pub(crate) async fn me(State(app): State<AppState>, user: User) -> Result<Json<Account>> {
     let user = app.catalog.user(user.id).await.map_err(calls::refused)?;

@@ -3,6 +3,7 @@
 //! Each line is decided by itself, in order; the answers wait for the last decision's commit
 //! only. This is the door for partners and for load, so a bad line costs nothing but itself.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -10,25 +11,29 @@ use axum::extract::{FromRequest, Request, State};
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
-use tmomi_engine::ids::{BuyerId, Seq};
+use tmomi_engine::ids::{BuyerId, Seq, TimeMs};
 use tmomi_engine::{Context, HoldRequest};
+use tmomi_persist::catalog::Call;
 
+use crate::api::calls;
 use crate::api::holds::{
-    BestInput, HoldBody, HoldInput, Taken, Wanted, check_choice, check_ttl, held_body, replayed,
-    take, wanted,
+    BestInput, HoldBody, HoldInput, Taken, check_choice, check_ttl, held_body, replayed, take,
+    wanted,
 };
 use crate::app::{App, AppState};
 use crate::extract::{
-    Admin, Ids, LARGE_BODY_BYTES_MAX, check_length, check_type, parse_json, read_body,
+    Admin, Ids, LARGE_BODY_BYTES_MAX, check_length, check_type, object, parse_json, read_body,
 };
 use crate::halls::Hall;
-use crate::idempotency::{ClientKey, Fingerprint, Running};
+use crate::idempotency::{self, ClientKey, Fingerprint, Running};
 use crate::problem::{Problem, ProblemBody, Result};
-use crate::refusals;
 
 /// Lines of one batch at most.
 const LINES_MAX: usize = 10_000;
+/// Buyers that are remembered, some 16 bytes each.
+const BUYERS_KEPT_MAX: usize = 1 << 20;
 /// Users have ids below this.
 const USER_ID_END: u64 = 1 << 53;
 const NDJSON: &str = "application/x-ndjson";
@@ -58,8 +63,17 @@ struct Line {
     idempotency_key: String,
     buyer: u64,
     seats: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "object")]
     best_available: Option<BestInput>,
     ttl_ms: Option<u64>,
+}
+
+/// What a line asks for, as far as the house is not needed to know.
+struct Wish {
+    call: Call,
+    buyer: BuyerId,
+    input: HoldInput,
+    ttl_ms: Option<u32>,
 }
 
 /// What became of a line, before its commit.
@@ -69,6 +83,18 @@ enum Decided<'a> {
     Refused(Problem),
 }
 
+/// Who exists and what the admin has used, for all lines.
+struct Known {
+    buyers: HashSet<BuyerId>,
+    /// Keys of calls that the catalog remembers.
+    keys: HashSet<[u8; 32]>,
+}
+
+/// Buyers that partners have named before and that exist. Nobody is ever taken out of the
+/// catalog, so this is never wrong.
+#[derive(Default)]
+pub(crate) struct KnownBuyers(Mutex<HashSet<BuyerId>>);
+
 #[derive(Serialize)]
 struct HeldLine {
     status: u16,
@@ -76,6 +102,8 @@ struct HeldLine {
     hold: HoldBody,
 }
 
+/// Many holds, each for its own buyer. `Idempotency-Key` is not for this call: each line has its
+/// own.
 #[utoipa::path(post, path = "/v1/showtimes/{showtime_id}/holds:batch", tag = "holds",
     request_body(content = String, content_type = "application/x-ndjson"),
     responses((status = 200, body = String, content_type = "application/x-ndjson")))]
@@ -86,13 +114,30 @@ pub(crate) async fn holds(
     Lines(body): Lines,
 ) -> Result<Response> {
     let hall = app.halls.get(ids.showtime()?)?;
-    // Ten thousand decisions take milliseconds, which the server's other requests need not wait.
+    // Ten thousand lines take milliseconds, which the server's other requests need not wait.
+    let (admin, now) = (admin.0.id, app.now());
+    let path = format!("/v1/showtimes/{}/holds:batch", hall.id());
+    let reading = move || lines(&body).map(|line| read(line, &path, admin, now)).collect();
+    let wishes: Vec<Result<Wish>> =
+        tokio::task::spawn_blocking(reading).await.map_err(Problem::internal)?;
+    let known = Known {
+        buyers: existing(&app, &wishes).await?,
+        keys: app
+            .catalog
+            .keys_of(admin.0, now)
+            .await
+            .map_err(calls::refused)?
+            .into_iter()
+            .collect(),
+    };
     let deciding = Arc::clone(&app);
-    let decide_hall = Arc::clone(&hall);
     let task = tokio::task::spawn_blocking(move || {
-        let decided: Vec<Decided<'_>> =
-            lines(&body).map(|line| decide(&deciding, &decide_hall, admin.0.id, line)).collect();
-        settle(&deciding, &decide_hall, decided)
+        let decide = |wish: Result<Wish>| {
+            let decided = wish.and_then(|wish| decide(&deciding, &hall, &known, &wish));
+            decided.unwrap_or_else(Decided::Refused)
+        };
+        let decided: Vec<Decided<'_>> = wishes.into_iter().map(decide).collect();
+        settle(&deciding, decided)
     });
     let (answers, last) = task.await.map_err(Problem::internal)?;
     if let Some(last) = last {
@@ -101,49 +146,69 @@ pub(crate) async fn holds(
     Ok(([(CONTENT_TYPE, NDJSON)], Body::from(answers)).into_response())
 }
 
-/// The lines that are not blank.
+/// The lines. What ends with a line feed has no empty line after it.
 fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
-    body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty())
+    let text = body.strip_suffix(b"\n").unwrap_or(body);
+    let lines = (!body.is_empty()).then(|| text.split(|byte| *byte == b'\n'));
+    lines.into_iter().flatten().map(<[u8]>::trim_ascii)
 }
 
-fn decide<'a>(app: &'a App, hall: &Hall, admin: BuyerId, line: &[u8]) -> Decided<'a> {
-    match try_decide(app, hall, admin, line) {
-        Ok(decided) => decided,
-        Err(problem) => Decided::Refused(problem),
-    }
-}
-
-fn try_decide<'a>(app: &'a App, hall: &Hall, admin: BuyerId, line: &[u8]) -> Result<Decided<'a>> {
-    let parsed: Line = parse_json(line)?;
-    if !(1..USER_ID_END).contains(&parsed.buyer) {
+fn read(line: &[u8], path: &str, admin: BuyerId, now: TimeMs) -> Result<Wish> {
+    let Line { idempotency_key, buyer, seats, best_available, ttl_ms } = parse_json(line)?;
+    if !(1..USER_ID_END).contains(&buyer) {
         return Err(Problem::bad_field("/buyer", "a user_id"));
     }
-    let key = ClientKey::of_text(&parsed.idempotency_key)?;
-    let ttl_ms = check_ttl(parsed.ttl_ms)?;
-    let Line { seats, best_available, .. } = parsed;
+    let key = ClientKey::of_line(idempotency_key, Fingerprint::of("POST", path, line))?;
+    let call = key.call(admin, now).expect("a line has a key");
+    let ttl_ms = check_ttl(ttl_ms)?;
     let input = HoldInput { seats, best_available, ttl_ms: None };
     check_choice(&input)?;
-    let wanted: Wanted = wanted(hall, &input)?;
-    let path = format!("/v1/showtimes/{}/holds:batch", hall.id());
-    let key = key.request_key(admin, Fingerprint::of("POST", &path, line));
+    Ok(Wish { call, buyer: BuyerId(buyer), input, ttl_ms })
+}
+
+/// The buyers of the wishes that exist.
+async fn existing(app: &App, wishes: &[Result<Wish>]) -> Result<HashSet<BuyerId>> {
+    let named = wishes.iter().flatten().map(|wish| wish.buyer);
+    let (mut found, asked): (HashSet<_>, HashSet<_>) = {
+        let known = app.buyers.0.lock();
+        named.partition(|buyer| known.contains(buyer))
+    };
+    if !asked.is_empty() {
+        let asked: Vec<BuyerId> = asked.into_iter().collect();
+        let new = app.catalog.known_users(&asked).await.map_err(calls::refused)?;
+        let mut known = app.buyers.0.lock();
+        if known.len() + new.len() > BUYERS_KEPT_MAX {
+            known.clear();
+        }
+        known.extend(&new);
+        found.extend(new);
+    }
+    Ok(found)
+}
+
+fn decide<'a>(app: &'a App, hall: &Hall, known: &Known, wish: &Wish) -> Result<Decided<'a>> {
+    let wanted = wanted(hall, &wish.input)?;
+    if !known.buyers.contains(&wish.buyer) {
+        return Err(Problem::not_found("buyer").at("/buyer"));
+    }
+    let key = idempotency::request_key(Some(&wish.call));
     let running = app.in_progress.begin(key, app.shard.applied())?;
-    if let Some(body) = replayed(app, hall, key)? {
-        return Ok(Decided::Known(body));
+    if known.keys.contains(&wish.call.key) {
+        return Err(idempotency::reused());
+    }
+    if let Some(known) = app.known(key)? {
+        return replayed(app, hall, known).map(Decided::Known);
     }
     let context = Context { now: app.now(), key };
-    let decided = app.decide(|handle| {
-        let entry = handle.enter(hall.house(), BuyerId(parsed.buyer), context.now)?;
-        let request = HoldRequest { entry, ttl_ms, admitted_by_caller: true };
-        take(handle, hall, request, &wanted, context)
+    let taken = take(app, hall, &wanted, context, |handle, hall| {
+        let entry = handle.enter(hall.house(), wish.buyer, context.now)?;
+        Ok(HoldRequest { entry, ttl_ms: wish.ttl_ms, admitted_by_caller: true })
     })?;
-    match decided {
-        Ok(taken) => Ok(Decided::Held(taken, running)),
-        Err(reject) => Err(refusals::problem(reject, hall)),
-    }
+    Ok(Decided::Held(taken, running))
 }
 
 /// The answers of all lines, and the last event that they wait for.
-fn settle(app: &App, hall: &Hall, decided: Vec<Decided<'_>>) -> (Vec<u8>, Option<Seq>) {
+fn settle(app: &App, decided: Vec<Decided<'_>>) -> (Vec<u8>, Option<Seq>) {
     let mut out = Vec::new();
     let mut last = None;
     for decided in decided {
@@ -153,7 +218,7 @@ fn settle(app: &App, hall: &Hall, decided: Vec<Decided<'_>>) -> (Vec<u8>, Option
                 last = last.max(Some(seq));
                 // The key stays taken until the image knows the hold.
                 running.decided(seq);
-                put(&mut out, &HeldLine { status: 201, hold: held_body(app, hall, &taken) });
+                put(&mut out, &HeldLine { status: 201, hold: held_body(app, &taken) });
             }
             Decided::Known(hold) => put(&mut out, &HeldLine { status: 201, hold }),
             Decided::Refused(problem) => {
@@ -168,4 +233,16 @@ fn settle(app: &App, hall: &Hall, decided: Vec<Decided<'_>>) -> (Vec<u8>, Option
 fn put<T: Serialize>(out: &mut Vec<u8>, line: &T) {
     serde_json::to_writer(&mut *out, line).expect("memory takes text and numbers");
     out.push(b'\n');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_line_counts_but_what_follows_the_last_line_feed() {
+        let count = |text: &str| lines(text.as_bytes()).count();
+        assert_eq!(["", "a", "a\n", "a\nb\r\n"].map(count), [0, 1, 1, 2]);
+        assert_eq!(["\n", "a\n\n", "a\n\nb", "\na"].map(count), [1, 2, 3, 2]);
+    }
 }

@@ -5,12 +5,13 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use tmomi_engine::ids::{RequestKey, Seq};
 use tmomi_persist::catalog::{self, Answer, Call, CatalogError, Change};
+use tmomi_persist::image::KeyImage;
 
+use crate::accounts::{Role, User};
 use crate::app::App;
 use crate::extract::Page;
-use crate::idempotency::{self, Running};
+use crate::idempotency::{self, ClientKey, Running};
 use crate::problem::{Code, Problem, Result};
 
 /// What a call finds when it begins.
@@ -21,17 +22,55 @@ pub(crate) enum Begun {
     Answered(Response),
 }
 
-/// Takes the key of a call as long as it runs.
+/// Takes the key of a call that the engine decides, and says what it led to before.
 ///
 /// # Errors
 ///
-/// 409 `idempotency-in-progress`.
+/// 409 `idempotency-in-progress`; 422 if it led to something else, also in the catalog.
+pub(crate) async fn keyed<'a>(
+    app: &'a App,
+    user: &User,
+    key: &ClientKey,
+) -> Result<(Running<'a>, Option<KeyImage>)> {
+    let call = key.call(user.id, app.now());
+    let key = idempotency::request_key(call.as_ref());
+    let running = app.in_progress.begin(key, app.shard.applied())?;
+    let known = app.known(key)?;
+    // Only admins make calls that the catalog remembers.
+    if let (Some(call), None, Role::Admin) = (call, known, user.role)
+        && app.catalog.known(&call).await.map_err(refused)? != catalog::Known::Nothing
+    {
+        return Err(idempotency::reused());
+    }
+    Ok((running, known))
+}
+
+/// Takes the key of a call that changes the catalog as long as it runs.
+///
+/// # Errors
+///
+/// 409 `idempotency-in-progress`; 422 if the engine has decided something under the key.
 pub(crate) fn running(app: &App, call: Option<Call>) -> Result<Running<'_>> {
-    let key = call.map_or(RequestKey::NONE, |call| {
-        let first = call.key.first_chunk::<8>().expect("a digest has 32 bytes");
-        RequestKey { hash: u64::from_be_bytes(*first).max(1), fingerprint: 0 }
-    });
-    app.in_progress.begin(key, Seq(0))
+    let key = idempotency::request_key(call.as_ref());
+    let running = app.in_progress.begin(key, app.shard.applied())?;
+    if key.is_some() && app.shard.image().read().key(key.hash).is_some() {
+        return Err(idempotency::reused());
+    }
+    Ok(running)
+}
+
+/// What a call was answered, if it was made before.
+///
+/// # Errors
+///
+/// 422 `idempotency-key-reused`, 503 if the catalog does not answer.
+pub(crate) async fn answered(app: &App, call: Option<&Call>) -> Result<Option<Answer>> {
+    let Some(call) = call else { return Ok(None) };
+    match app.catalog.known(call).await.map_err(refused)? {
+        catalog::Known::Nothing => Ok(None),
+        catalog::Known::Answer(answer) => Ok(Some(answer)),
+        catalog::Known::Other => Err(idempotency::reused()),
+    }
 }
 
 /// Begins a change of the catalog, unless it was made under the same key before.
@@ -42,12 +81,31 @@ pub(crate) fn running(app: &App, call: Option<Call>) -> Result<Running<'_>> {
 pub(crate) async fn begin(app: &App, call: Option<Call>) -> Result<Begun> {
     match app.catalog.begin(call).await.map_err(refused)? {
         catalog::Begun::Fresh(change) => Ok(Begun::Fresh(change)),
-        catalog::Begun::Done(Answer { status, body }) => {
-            let status = StatusCode::from_u16(status).map_err(Problem::internal)?;
-            Ok(Begun::Answered(json(status, body)))
-        }
+        catalog::Begun::Done(answer) => Ok(Begun::Answered(again(answer)?)),
         catalog::Begun::KeyReused => Err(idempotency::reused()),
     }
+}
+
+/// The answer of the first time.
+///
+/// # Errors
+///
+/// 500 if it has no status that HTTP knows.
+pub(crate) fn again(Answer { status, body }: Answer) -> Result<Response> {
+    let status = StatusCode::from_u16(status).map_err(Problem::internal)?;
+    Ok(json(status, body))
+}
+
+/// Runs a call to its end, also if its client goes away: what changes both the catalog and
+/// something else must not stop between the two.
+///
+/// # Errors
+///
+/// The call's.
+pub(crate) async fn to_the_end<T: Send + 'static>(
+    call: impl Future<Output = Result<T>> + Send + 'static,
+) -> Result<T> {
+    tokio::spawn(call).await.unwrap_or_else(|error| Err(Problem::internal(error)))
 }
 
 /// Commits a change together with its answer, and gives the answer.

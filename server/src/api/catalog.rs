@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE, ETAG, IF_NONE_MATCH};
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tmomi_engine::ids::{SectionIndex, TierIndex};
@@ -15,14 +15,17 @@ use utoipa::{IntoParams, ToSchema};
 use crate::api::calls;
 use crate::api::line_settings::mode_name;
 use crate::app::{App, AppState};
-use crate::extract::{Ids, Page, Query};
+use crate::extract::{Ids, MinSeq, Page, Query, Reached};
 use crate::halls::Hall;
 use crate::problem::{Problem, Result};
 use crate::seats::{self, Rendered, Snapshot};
-use crate::text::{When, parse_seq};
+use crate::text::{When, parse_seq, seq_text};
 
 /// A seat map of more seats is rendered on a thread of its own.
 const SEATS_INLINE_MAX: u32 = 20_000;
+
+/// Characters of a part of a name at most: as many as a name has.
+const PART_CHARS_MAX: usize = 200;
 
 /// `GET /v1/shows`.
 #[derive(Clone, Debug, Default, Deserialize, IntoParams)]
@@ -141,25 +144,20 @@ pub(crate) struct LineBody {
 pub(crate) struct SeatsQuery {
     /// Only the section of this name.
     section: Option<String>,
-    /// A `seq` of an earlier answer: waits until the map has it.
-    min_seq: Option<String>,
 }
 
-/// `?min_seq=` alone.
-#[derive(Clone, Debug, Default, Deserialize, IntoParams)]
-#[into_params(parameter_in = Query)]
-pub(crate) struct MinSeq {
-    /// A `seq` of an earlier answer: waits until the answer has it.
-    pub(crate) min_seq: Option<String>,
-}
-
-#[utoipa::path(get, path = "/v1/shows", tag = "catalog", params(ShowsQuery),
+#[utoipa::path(get, path = "/v1/shows", tag = "catalog",
+    params(ShowsQuery, MinSeq),
     responses((status = 200, body = ShowsBody)))]
 pub(crate) async fn shows(
     State(app): State<AppState>,
     query: Query<ShowsQuery>,
+    _: Reached,
 ) -> Result<Json<ShowsBody>> {
     let ShowsQuery { q, limit, after } = query.0;
+    if q.as_ref().is_some_and(|part| part.chars().count() > PART_CHARS_MAX) {
+        return Err(Problem::bad_request(format!("q may have {PART_CHARS_MAX} characters")));
+    }
     let piece = calls::page(&Page { limit, after })?;
     let part = q.as_deref().filter(|part| !part.is_empty());
     let found = app.catalog.shows(part, piece).await.map_err(calls::refused)?;
@@ -179,9 +177,13 @@ fn item(card: ShowCard) -> ShowItem {
     }
 }
 
-#[utoipa::path(get, path = "/v1/shows/{show_id}", tag = "catalog",
+#[utoipa::path(get, path = "/v1/shows/{show_id}", tag = "catalog", params(MinSeq),
     responses((status = 200, body = ShowBody)))]
-pub(crate) async fn show(State(app): State<AppState>, ids: Ids) -> Result<Json<ShowBody>> {
+pub(crate) async fn show(
+    State(app): State<AppState>,
+    ids: Ids,
+    _: Reached,
+) -> Result<Json<ShowBody>> {
     let id = ShowId(ids.number("show")?);
     let show = app.catalog.show(id).await.map_err(calls::refused)?;
     let venue = app.catalog.venue(show.venue_id).await.map_err(calls::refused)?;
@@ -229,10 +231,9 @@ fn sale_body(app: &App, hall: &Hall) -> SaleBody {
 pub(crate) async fn showtime(
     State(app): State<AppState>,
     ids: Ids,
-    query: Query<MinSeq>,
+    _: Reached,
 ) -> Result<Json<ShowtimeBody>> {
     let hall = app.halls.get(ids.showtime()?)?;
-    app.reach(query.0.min_seq.as_deref()).await?;
     let image = app.shard.image().read();
     let seq = image.applied();
     let frees: Vec<u32> = image
@@ -248,10 +249,11 @@ pub(crate) async fn showtime(
             price: hall.price(*tier),
         };
         let tiers: Vec<TierBody> = tiers.iter().map(tier).collect();
+        let lowest = tiers.iter().min_by_key(|tier| tier.price).expect("a section has a tier");
         SectionBody {
             name: section.name().to_owned(),
-            tier: tiers[0].tier.clone(),
-            price: tiers[0].price,
+            tier: lowest.tier.clone(),
+            price: lowest.price,
             currency: hall.currency().to_owned(),
             capacity: built.capacity,
             free: frees.get(n).copied().unwrap_or(0),
@@ -271,12 +273,13 @@ pub(crate) async fn showtime(
 }
 
 #[utoipa::path(get, path = "/v1/showtimes/{showtime_id}/seats", tag = "catalog",
-    params(SeatsQuery), responses((status = 200, body = String), (status = 304)))]
+    params(SeatsQuery, MinSeq), responses((status = 200, body = String), (status = 304)))]
 pub(crate) async fn seats(
     State(app): State<AppState>,
     ids: Ids,
     headers: HeaderMap,
     query: Query<SeatsQuery>,
+    Reached(at_least): Reached,
 ) -> Result<Response> {
     let hall = app.halls.get(ids.showtime()?)?;
     let section =
@@ -284,42 +287,38 @@ pub(crate) async fn seats(
             hall.plan().section_named(name).ok_or_else(|| Problem::not_found("section"))
         });
     let section: Option<SectionIndex> = section.transpose()?;
-    let at_least = app.reach(query.0.min_seq.as_deref()).await?;
+    let fresh = (CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     if let Some(etag) = unchanged(&app, &hall, &headers) {
-        return Ok((StatusCode::NOT_MODIFIED, [(ETAG, etag)]).into_response());
+        return Ok((StatusCode::NOT_MODIFIED, [fresh, (ETAG, etag)]).into_response());
     }
-    let none = || Problem::not_found("showtime");
-    let snapshot = Snapshot::take(&app.shard.image().read(), hall.id()).ok_or_else(none)?;
-    let last = hall.rendered().get(snapshot.seats_seq, at_least).filter(|_| section.is_none());
-    let rendered = match last {
-        Some(rendered) => rendered,
-        None if hall.layout().capacity() <= SEATS_INLINE_MAX => {
-            keep(&hall, seats::render(&hall, &snapshot, section), section)
-        }
+    let rendered = match section {
         None => {
-            let hall = Arc::clone(&hall);
-            let render = move || keep(&hall, seats::render(&hall, &snapshot, section), section);
-            tokio::task::spawn_blocking(render).await.map_err(Problem::internal)?
+            let none = || Problem::not_found("showtime");
+            let changed = app.shard.image().read().showtime(hall.id()).map(|s| s.seats_seq());
+            let needed = changed.ok_or_else(none)?.max(at_least);
+            hall.rendered().at(needed, render(&app, &hall, None)).await?
         }
+        Some(_) => Arc::new(render(&app, &hall, section).await?),
     };
-    let headers = [
-        (CONTENT_TYPE, "application/json".to_owned()),
-        (CACHE_CONTROL, "no-cache".to_owned()),
-        (ETAG, format!("\"{}\"", rendered.tag)),
-    ];
-    Ok((headers, rendered.body.clone()).into_response())
+    let etag = HeaderValue::try_from(format!("\"{}\"", rendered.tag)).expect("digits");
+    let json = HeaderValue::from_static("application/json");
+    Ok(([(CONTENT_TYPE, json), fresh, (ETAG, etag)], rendered.body.clone()).into_response())
 }
 
-/// The whole map is kept for the next reader.
-fn keep(hall: &Hall, rendered: Rendered, section: Option<SectionIndex>) -> Arc<Rendered> {
-    match section {
-        None => hall.rendered().put(rendered),
-        Some(_) => Arc::new(rendered),
+/// Renders the map as it is now.
+async fn render(app: &App, hall: &Arc<Hall>, section: Option<SectionIndex>) -> Result<Rendered> {
+    let none = || Problem::not_found("showtime");
+    let snapshot = Snapshot::take(&app.shard.image().read(), hall.id()).ok_or_else(none)?;
+    if hall.layout().capacity() <= SEATS_INLINE_MAX {
+        return Ok(seats::render(hall, &snapshot, section));
     }
+    let hall = Arc::clone(hall);
+    let render = move || seats::render(&hall, &snapshot, section);
+    tokio::task::spawn_blocking(render).await.map_err(Problem::internal)
 }
 
 /// The entity tag that the client has, if the map has not changed since.
-fn unchanged(app: &App, hall: &Hall, headers: &HeaderMap) -> Option<String> {
+fn unchanged(app: &App, hall: &Hall, headers: &HeaderMap) -> Option<HeaderValue> {
     let tags = headers.get(IF_NONE_MATCH)?.to_str().ok()?;
     let image = app.shard.image().read();
     let changed = image.showtime(hall.id())?.seats_seq();
@@ -331,5 +330,10 @@ fn unchanged(app: &App, hall: &Hall, headers: &HeaderMap) -> Option<String> {
                 && seq <= image.applied()
         })
     };
-    tags.split(',').map(str::trim).find(current).map(str::to_owned)
+    let tag = match tags.trim() {
+        // Any map will do for whoever asks so.
+        "*" => format!("\"{}\"", seq_text(image.epoch(), image.applied())),
+        tags => tags.split(',').map(str::trim).find(current)?.to_owned(),
+    };
+    HeaderValue::try_from(tag).ok()
 }

@@ -8,18 +8,18 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::{Deserialize, Serialize};
 use tmomi_engine::event::PARTS_PER_MORE;
-use tmomi_engine::ids::{BuyerId, EntryId, HoldId, Part, RequestKey, Seq, TimeMs};
+use tmomi_engine::ids::{BuyerId, EntryId, HoldId, Part, Seq, TimeMs};
 use tmomi_engine::{BEST_SEATS_MAX, BestRequest, Context, Held, Reject};
 use tmomi_engine::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN, Handle, HoldRequest};
-use tmomi_persist::image::{Ending, Hold, HoldView, Outcome};
+use tmomi_persist::image::{Ending, Hold, HoldView, KeyImage, Outcome};
 use utoipa::ToSchema;
 
 use crate::api::orders::{OrderBody, order_body};
-use crate::api::seq_header;
+use crate::api::{calls, seq_header};
 use crate::app::{App, AppState};
-use crate::extract::{Ids, Input, MaybeInput, User};
-use crate::halls::Hall;
-use crate::idempotency::{ClientKey, Running};
+use crate::extract::{Ids, Input, MaybeInput, MinSeq, Reached, User, object};
+use crate::halls::{Hall, check_seats};
+use crate::idempotency::Running;
 use crate::problem::{Code, Problem, Result};
 use crate::refusals;
 use crate::text::{When, hold_text, parse_hold};
@@ -36,6 +36,7 @@ pub(crate) struct HoldInput {
     /// Exactly these seats, by id.
     pub(crate) seats: Option<Vec<String>>,
     /// The best seats there are.
+    #[serde(default, deserialize_with = "object")]
     pub(crate) best_available: Option<BestInput>,
     /// Until the deadline, 100 to 7,200,000 ms; the showtime's hold time unless said.
     pub(crate) ttl_ms: Option<u64>,
@@ -100,6 +101,7 @@ struct HoldFacts<'a> {
     deadline: TimeMs,
     seq: Seq,
     state: Option<&'static str>,
+    now: TimeMs,
 }
 
 /// Seats to take, as the engine takes them.
@@ -113,41 +115,45 @@ pub(crate) enum Wanted {
 pub(crate) async fn hold(
     State(app): State<AppState>,
     user: User,
-    key: ClientKey,
     ids: Ids,
     input: Input<HoldInput>,
 ) -> Result<Response> {
     app.limits.hold(user.id)?;
-    let ttl_ms = check_ttl(input.value.ttl_ms)?;
-    check_choice(&input.value)?;
+    let Input { value, key } = input;
+    let ttl_ms = check_ttl(value.ttl_ms)?;
+    check_choice(&value)?;
     let hall = app.halls.get(ids.showtime()?)?;
-    let wanted = wanted(&hall, &input.value)?;
-    let key = key.request_key(user.id, input.fingerprint);
-    let running = app.in_progress.begin(key, app.shard.applied())?;
-    if let Some(body) = replayed(&app, &hall, key)? {
-        running.committed();
+    let wanted = wanted(&hall, &value)?;
+    let (running, known) = calls::keyed(&app, &user, &key).await?;
+    if let Some(known) = known {
+        let body = replayed(&app, &hall, known)?;
         return Ok((StatusCode::CREATED, Json(body)).into_response());
     }
-    let context = Context { now: app.now(), key };
-    let request = |entry| HoldRequest { entry, ttl_ms, admitted_by_caller: false };
-    let decided = app.decide(|handle| {
-        let entry = entry_of(handle, &hall, user.id, context.now)?;
-        take(handle, &hall, request(entry), &wanted, context)
+    let context = Context { now: app.now(), key: running.key() };
+    let taken = take(&app, &hall, &wanted, context, |handle, hall| {
+        let entry = entry_of(handle, hall, user.id, context.now)?;
+        Ok(HoldRequest { entry, ttl_ms, admitted_by_caller: false })
     })?;
-    let taken = decided.map_err(|reject| refusals::problem(reject, &hall))?;
     commit(&app, running, taken.held.seq).await?;
-    Ok((StatusCode::CREATED, Json(held_body(&app, &hall, &taken))).into_response())
+    Ok((StatusCode::CREATED, Json(held_body(&app, &taken))).into_response())
 }
 
-#[utoipa::path(get, path = "/v1/holds/{hold_id}", tag = "holds",
+#[utoipa::path(get, path = "/v1/holds/{hold_id}", tag = "holds", params(MinSeq),
     responses((status = 200, body = HoldBody)))]
 pub(crate) async fn get(
     State(app): State<AppState>,
     user: User,
     ids: Ids,
+    _: Reached,
 ) -> Result<Json<HoldBody>> {
     let (id, hall) = find(&app, &user, &ids)?;
-    present(&app, &hall, id).map(Json)
+    let now = app.now();
+    if is_overdue(&app, id, now) && app.shard.accepting().is_ok() {
+        // It may have been confirmed in time, a moment ago; if the log does not say so, it stays
+        // what it is.
+        let _ = app.settled().await;
+    }
+    present(&app, &hall, id, now).map(Json)
 }
 
 #[utoipa::path(patch, path = "/v1/holds/{hold_id}", tag = "holds",
@@ -164,7 +170,7 @@ pub(crate) async fn extend(
     match app.decide(|handle| handle.extend(id, ttl_ms, context))? {
         Ok(extended) => {
             app.committed(extended.seq).await?;
-            let mut body = present(&app, &hall, id)?;
+            let mut body = present(&app, &hall, id, app.now())?;
             body.seq = app.seq_text(extended.seq);
             Ok(Json(body))
         }
@@ -195,7 +201,6 @@ pub(crate) async fn release(State(app): State<AppState>, user: User, ids: Ids) -
 pub(crate) async fn confirm(
     State(app): State<AppState>,
     user: User,
-    key: ClientKey,
     ids: Ids,
     input: MaybeInput<ConfirmInput>,
 ) -> Result<Json<OrderBody>> {
@@ -205,16 +210,14 @@ pub(crate) async fn confirm(
     }
     let blob = (!payment_ref.is_empty()).then(|| payment_ref.into_bytes().into_boxed_slice());
     let (id, hall) = find(&app, &user, &ids)?;
-    let key = key.request_key(user.id, input.fingerprint);
-    let running = app.in_progress.begin(key, app.shard.applied())?;
-    if let Some(known) = app.known(key)? {
-        running.committed();
+    let (running, known) = calls::keyed(&app, &user, &input.key).await?;
+    if let Some(known) = known {
         return match known.outcome {
             Outcome::Confirmed { id, .. } => order_body(&app, &hall, id, true).map(Json),
             _ => Err(crate::idempotency::reused()),
         };
     }
-    let context = Context { now: app.now(), key };
+    let context = Context { now: app.now(), key: running.key() };
     match app.decide(|handle| handle.confirm(id, blob, context))? {
         Ok(seq) => {
             commit(&app, running, seq).await?;
@@ -252,25 +255,33 @@ fn entry_of(
     }
 }
 
-/// A hold that was just made, and its seats.
+/// A hold that was just made, its seats, and the terms that it was made on.
 pub(crate) struct Taken {
     pub(crate) held: Held,
     parts: Vec<Part>,
+    hall: Arc<Hall>,
 }
 
-/// Takes what is wanted.
+/// Takes what is wanted, if the showtime is still there. The hall is looked up while the handle is
+/// out: whoever changes prices waits for handles, so nobody takes seats for a price of before.
 pub(crate) fn take(
-    handle: &mut Handle,
+    app: &App,
     hall: &Hall,
-    request: HoldRequest,
     wanted: &Wanted,
     context: Context,
-) -> std::result::Result<Taken, Reject> {
-    let held = match wanted {
-        Wanted::Named(parts) => handle.hold(hall.house(), request, parts, context),
-        Wanted::Best(best) => handle.hold_best(hall.house(), request, *best, context),
-    }?;
-    Ok(Taken { held, parts: handle.parts().to_vec() })
+    request: impl FnOnce(&mut Handle, &Hall) -> std::result::Result<HoldRequest, Reject>,
+) -> Result<Taken> {
+    let decided = app.decide(|handle| {
+        let Some(hall) = app.halls.find(hall.id()) else { return Ok(None) };
+        let request = request(handle, &hall)?;
+        let held = match wanted {
+            Wanted::Named(parts) => handle.hold(hall.house(), request, parts, context),
+            Wanted::Best(best) => handle.hold_best(hall.house(), request, *best, context),
+        }?;
+        Ok(Some(Taken { held, parts: handle.parts().to_vec(), hall }))
+    })?;
+    let taken = decided.map_err(|reject| refusals::problem(reject, hall))?;
+    taken.ok_or_else(|| Problem::not_found("showtime"))
 }
 
 /// `ttl_ms` within its bounds.
@@ -287,7 +298,7 @@ pub(crate) fn check_ttl(ttl_ms: Option<u64>) -> Result<Option<u32>> {
 /// What can be said of a hold's body without the house.
 pub(crate) fn check_choice(input: &HoldInput) -> Result<()> {
     match (&input.seats, &input.best_available) {
-        (Some(_), None) => Ok(()),
+        (Some(seats), None) => check_seats(seats, SEATS_NAMED_MAX),
         (None, Some(best)) if !(1..=u64::from(BEST_SEATS_MAX)).contains(&best.count) => {
             Err(Problem::bad_field("/best_available/count", "1 to 1000"))
         }
@@ -299,7 +310,7 @@ pub(crate) fn check_choice(input: &HoldInput) -> Result<()> {
 /// The seats of a body that `check_choice` let pass, in the house's words.
 pub(crate) fn wanted(hall: &Hall, input: &HoldInput) -> Result<Wanted> {
     if let Some(seats) = &input.seats {
-        return hall.parts(seats, SEATS_NAMED_MAX).map(Wanted::Named);
+        return hall.parts(seats).map(Wanted::Named);
     }
     let best = input.best_available.as_ref().expect("one of the two is there");
     let section = best.section.as_ref().map(|name| {
@@ -320,31 +331,38 @@ pub(crate) fn wanted(hall: &Hall, input: &HoldInput) -> Result<Wanted> {
 }
 
 /// The body of a hold that was just made.
-pub(crate) fn held_body(app: &App, hall: &Hall, taken: &Taken) -> HoldBody {
+pub(crate) fn held_body(app: &App, taken: &Taken) -> HoldBody {
     let Held { id, deadline, seq } = taken.held;
-    hold_body(app, hall, HoldFacts { id, parts: &taken.parts, deadline, seq, state: None })
+    let facts = HoldFacts { id, parts: &taken.parts, deadline, seq, state: None, now: app.now() };
+    hold_body(app, &taken.hall, facts)
 }
 
-/// The body that the key's first request got, if the key was used.
-pub(crate) fn replayed(app: &App, hall: &Hall, key: RequestKey) -> Result<Option<HoldBody>> {
-    let Some(known) = app.known(key)? else { return Ok(None) };
+/// The body that the key's first request got.
+pub(crate) fn replayed(app: &App, hall: &Hall, known: KeyImage) -> Result<HoldBody> {
     let Outcome::Held { id, deadline, seq } = known.outcome else {
         return Err(crate::idempotency::reused());
     };
     let image = app.shard.image().read();
-    // A hold is forgotten no earlier than its key, except in a flood of both.
     let view = image.hold(id).ok_or_else(|| Problem::not_found("hold"))?;
     let parts = view.hold().parts().to_vec();
     drop(image);
-    let facts = HoldFacts { id, parts: &parts, deadline, seq, state: None };
-    Ok(Some(hold_body(app, hall, facts)))
+    let facts = HoldFacts { id, parts: &parts, deadline, seq, state: None, now: app.now() };
+    Ok(hold_body(app, hall, facts))
 }
 
-/// A hold as it is now.
-fn present(app: &App, hall: &Hall, id: HoldId) -> Result<HoldBody> {
+/// Whether the deadline has passed and nobody has noted it yet.
+fn is_overdue(app: &App, id: HoldId, now: TimeMs) -> bool {
+    let image = app.shard.image().read();
+    matches!(image.hold(id), Some(HoldView::Active(hold)) if now >= hold.deadline)
+}
+
+/// A hold as it is at `now`.
+fn present(app: &App, hall: &Hall, id: HoldId, now: TimeMs) -> Result<HoldBody> {
     let image = app.shard.image().read();
     let view = image.hold(id).ok_or_else(|| Problem::not_found("hold"))?;
     let (state, seq) = match view {
+        // Nobody can have it any more, whether the expiry is in the log yet or not.
+        HoldView::Active(hold) if now >= hold.deadline => ("expired", decided_seq(hold)),
         HoldView::Active(hold) => ("active", decided_seq(hold)),
         HoldView::Order(order) => ("confirmed", order.confirmed.seq),
         HoldView::Ended(ended) => match ended.how {
@@ -355,7 +373,7 @@ fn present(app: &App, hall: &Hall, id: HoldId) -> Result<HoldBody> {
     let hold = view.hold();
     let (parts, deadline) = (hold.parts().to_vec(), hold.deadline);
     drop(image);
-    let facts = HoldFacts { id, parts: &parts, deadline, seq, state: Some(state) };
+    let facts = HoldFacts { id, parts: &parts, deadline, seq, state: Some(state), now };
     Ok(hold_body(app, hall, facts))
 }
 
@@ -379,7 +397,7 @@ fn hold_body(app: &App, hall: &Hall, facts: HoldFacts<'_>) -> HoldBody {
         total,
         currency: hall.currency().to_owned(),
         expires_at: When(facts.deadline),
-        expires_in_ms: facts.deadline.since_ms(app.now()),
+        expires_in_ms: facts.deadline.since_ms(facts.now),
         seq: app.seq_text(facts.seq),
     }
 }

@@ -6,18 +6,16 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tmomi_engine::Context;
-use tmomi_engine::event::LineMode;
-use tmomi_engine::ids::{EntryId, LineNumber, TimeMs};
+use tmomi_engine::ids::{EntryId, LineNumber};
 use tmomi_persist::image::Outcome;
 use utoipa::ToSchema;
 
-use crate::api::catalog::MinSeq;
 use crate::api::holds::commit;
-use crate::api::seq_header;
+use crate::api::{calls, seq_header};
 use crate::app::{App, AppState};
-use crate::extract::{Ids, MaybeInput, Nothing, Query, User};
+use crate::extract::{Ids, MaybeInput, MinSeq, Nothing, Reached, User};
 use crate::halls::Hall;
-use crate::idempotency::{ClientKey, reused};
+use crate::idempotency::reused;
 use crate::problem::{Code, Problem, Result};
 use crate::refusals;
 use crate::standing::{Admission, AdmissionBody, LineView, Standing};
@@ -45,29 +43,28 @@ pub(crate) struct PlaceBody {
 pub(crate) async fn join(
     State(app): State<AppState>,
     user: User,
-    key: ClientKey,
     ids: Ids,
     input: MaybeInput<Nothing>,
 ) -> Result<Response> {
     let hall = app.halls.get(ids.showtime()?)?;
-    let key = key.request_key(user.id, input.fingerprint);
-    let running = app.in_progress.begin(key, app.shard.applied())?;
-    if let Some(known) = app.known(key)? {
-        running.committed();
-        let Outcome::Joined { entry, number, .. } = known.outcome else { return Err(reused()) };
-        let first = as_joined(&app, &hall, entry, number, known.at)?;
+    let (running, known) = calls::keyed(&app, &user, &input.key).await?;
+    if let Some(known) = known {
+        let first = as_joined(&app, &hall, known.outcome)?;
         return Ok((StatusCode::CREATED, Json(body_of(&app, &hall, first))).into_response());
     }
+    let key = running.key();
     let context = Context { now: app.now(), key };
     let joined = app.decide(|handle| handle.join(hall.house(), user.id, context))?;
     let joined = joined.map_err(|reject| refusals::problem(reject, &hall))?;
     commit(&app, running, joined.seq).await?;
     let status = if joined.fresh { StatusCode::CREATED } else { StatusCode::OK };
-    let now = if joined.fresh { None } else { standing(&app, &hall, joined.entry)? };
-    let standing = match now {
-        Some(standing) => standing,
-        // Fresh; or left again since, by another request.
-        None => as_joined(&app, &hall, joined.entry, joined.number, context.now)?,
+    let known = if joined.fresh { app.known(key)? } else { None };
+    let standing = match (known, standing(&app, &hall, joined.entry)?) {
+        // What the same key will be told again.
+        (Some(known), _) => as_joined(&app, &hall, known.outcome)?,
+        (None, Some(standing)) => standing,
+        // Left again since, by another request.
+        (None, None) => waiting(&app, &hall, joined.number)?,
     };
     Ok((status, Json(body_of(&app, &hall, standing))).into_response())
 }
@@ -79,9 +76,8 @@ pub(crate) async fn get(
     State(app): State<AppState>,
     user: User,
     ids: Ids,
-    Query(query): Query<MinSeq>,
+    _: Reached,
 ) -> Result<Json<PlaceBody>> {
-    app.reach(query.min_seq.as_deref()).await?;
     let hall = app.halls.get(ids.showtime()?)?;
     let entry = hall.house().entry_of(user.id).ok_or_else(not_in_line)?;
     hall.house().touch(entry, app.now());
@@ -123,26 +119,24 @@ fn standing(app: &App, hall: &Hall, entry: EntryId) -> Result<Option<Standing>> 
     Ok(LineView::new(showtime, hall.house()).standing(entry))
 }
 
-/// Where the entry stood right after it joined at `at`, which the same key is told again however
-/// it stands by then: let in, if no waiting was needed, or else in the line.
-fn as_joined(
-    app: &App,
-    hall: &Hall,
-    entry: EntryId,
-    number: LineNumber,
-    at: TimeMs,
-) -> Result<Standing> {
+/// Where the entry stood right after the join of `outcome`, which the same key is told again
+/// however it stands by then: let in, if no waiting was needed, or else in the line.
+fn as_joined(app: &App, hall: &Hall, outcome: Outcome) -> Result<Standing> {
+    let Outcome::Joined { entry, number, admitted_until, .. } = outcome else {
+        return Err(reused());
+    };
+    let Some(until) = admitted_until else { return waiting(app, hall, number) };
+    let image = app.shard.image().read();
+    let known = image.showtime(hall.id()).and_then(|showtime| showtime.entry(entry));
+    let buyer = known.ok_or_else(not_in_line)?.buyer;
+    Ok(Standing::Admitted(Admission { entry, buyer, number, until }))
+}
+
+/// The place of a number in the order of the line.
+fn waiting(app: &App, hall: &Hall, number: LineNumber) -> Result<Standing> {
     let image = app.shard.image().read();
     let showtime = image.showtime(hall.id());
     let showtime = showtime.ok_or_else(|| Problem::not_found("showtime"))?;
-    let known = showtime.entry(entry).ok_or_else(not_in_line)?;
-    let (buyer, settings) = (known.buyer, showtime.settings());
-    let until = at.plus_ms(settings.session_ms.into());
-    // The join itself lets in until exactly then, an admission that came later until later.
-    let at_once = known.number == number && known.session_until == until;
-    if at_once || settings.mode == LineMode::Open {
-        return Ok(Standing::Admitted(Admission { entry, buyer, number, until }));
-    }
     Ok(Standing::Waiting(LineView::new(showtime, hall.house()).in_order(number)))
 }
 

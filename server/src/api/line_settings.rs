@@ -108,7 +108,8 @@ impl From<&LineSettings> for LineOutput {
     }
 }
 
-fn rate_per_s(line: &LineSettings) -> f64 {
+/// Admissions a second.
+pub(crate) fn rate_per_s(line: &LineSettings) -> f64 {
     f64::from(line.rate_per_1000s) / 1_000.0
 }
 

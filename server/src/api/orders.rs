@@ -11,11 +11,11 @@ use tmomi_engine::ids::{BuyerId, HoldId, SeatAddr, Seq};
 use tmomi_persist::image::{HoldView, Image, Order, Outcome};
 use utoipa::ToSchema;
 
+use crate::api::calls;
 use crate::api::holds::commit;
 use crate::app::{App, AppState};
-use crate::extract::{Ids, MaybeInput, Nothing, Page, Query, User};
+use crate::extract::{Ids, MaybeInput, MinSeq, Nothing, Page, Query, Reached, User};
 use crate::halls::Hall;
-use crate::idempotency::ClientKey;
 use crate::problem::{Problem, Result};
 use crate::refusals;
 use crate::text::{order_text, parse_order, parse_ticket, ticket_text};
@@ -80,20 +80,22 @@ pub(crate) struct RefundBody {
     seq: String,
 }
 
-#[utoipa::path(get, path = "/v1/orders", tag = "orders", params(Page),
+#[utoipa::path(get, path = "/v1/orders", tag = "orders", params(Page, MinSeq),
     responses((status = 200, body = OrdersBody)))]
 pub(crate) async fn list(
     State(app): State<AppState>,
     user: User,
     page: Query<Page>,
+    _: Reached,
 ) -> Result<Json<OrdersBody>> {
     let limit = page.0.limit()?;
     let after = after(&page.0, parse_order)?;
     let image = app.shard.image().read();
     let after = after.map(|id| own_order(&image, user.id, id)).transpose()?;
     let before = after.map(|order| order.hold.id);
-    let mut orders: Vec<Order> =
-        image.orders_of(user.id, before).take(limit + 1).cloned().collect();
+    // Those of a showtime that cannot be shown just now do not hide the others.
+    let shown = image.orders_of(user.id, before).filter(|order| hall_of(&app, order).is_ok());
+    let mut orders: Vec<Order> = shown.take(limit + 1).cloned().collect();
     drop(image);
     let more = orders.len() > limit;
     orders.truncate(limit);
@@ -102,12 +104,13 @@ pub(crate) async fn list(
     Ok(Json(OrdersBody { orders: orders.iter().map(body).collect::<Result<_>>()?, next }))
 }
 
-#[utoipa::path(get, path = "/v1/orders/{order_id}", tag = "orders",
+#[utoipa::path(get, path = "/v1/orders/{order_id}", tag = "orders", params(MinSeq),
     responses((status = 200, body = OrderBody)))]
 pub(crate) async fn get(
     State(app): State<AppState>,
     user: User,
     ids: Ids,
+    _: Reached,
 ) -> Result<Json<OrderBody>> {
     let order = find(&app, &user, &ids)?;
     Ok(Json(body_of(&app, &*hall_of(&app, &order)?, &order, false)))
@@ -118,7 +121,6 @@ pub(crate) async fn get(
 pub(crate) async fn refund(
     State(app): State<AppState>,
     user: User,
-    key: ClientKey,
     ids: Ids,
     input: MaybeInput<Nothing>,
 ) -> Result<Json<RefundBody>> {
@@ -128,16 +130,14 @@ pub(crate) async fn refund(
         let seq = app.seq_text(seq);
         Ok(Json(RefundBody { order_id: order_text(id), state: "refunded", seq }))
     };
-    let key = key.request_key(user.id, input.fingerprint);
-    let running = app.in_progress.begin(key, app.shard.applied())?;
-    if let Some(known) = app.known(key)? {
-        running.committed();
+    let (running, known) = calls::keyed(&app, &user, &input.key).await?;
+    if let Some(known) = known {
         return match known.outcome {
             Outcome::Refunded { seq, .. } => answer(seq),
             _ => Err(crate::idempotency::reused()),
         };
     }
-    let context = Context { now: app.now(), key };
+    let context = Context { now: app.now(), key: running.key() };
     match app.decide(|handle| handle.refund(id, context))? {
         Ok(seq) => {
             commit(&app, running, seq).await?;
@@ -153,12 +153,13 @@ pub(crate) async fn refund(
     }
 }
 
-#[utoipa::path(get, path = "/v1/tickets", tag = "orders", params(Page),
+#[utoipa::path(get, path = "/v1/tickets", tag = "orders", params(Page, MinSeq),
     responses((status = 200, body = TicketsBody)))]
 pub(crate) async fn tickets(
     State(app): State<AppState>,
     user: User,
     page: Query<Page>,
+    _: Reached,
 ) -> Result<Json<TicketsBody>> {
     let limit = page.0.limit()?;
     let after = after(&page.0, parse_ticket)?;
@@ -169,7 +170,8 @@ pub(crate) async fn tickets(
     }
     // One ticket more than asked for tells whether there is a next page.
     let mut missing = limit + 1;
-    for order in image.orders_of(user.id, after.map(|(id, _)| id)) {
+    let further = image.orders_of(user.id, after.map(|(id, _)| id));
+    for order in further.filter(|order| hall_of(&app, order).is_ok()) {
         orders.push(order.clone());
         missing = missing.saturating_sub(order.hold.seats() as usize);
         if missing == 0 {
@@ -180,7 +182,11 @@ pub(crate) async fn tickets(
     let mut tickets = Vec::new();
     let mut seen = after.is_none();
     'all: for order in &orders {
-        let hall = hall_of(&app, order)?;
+        let Ok(hall) = hall_of(&app, order) else {
+            // Only the first can be without, the one of `after`.
+            seen = true;
+            continue;
+        };
         for (place, seat) in seats_of(order).enumerate() {
             if seen {
                 tickets.push(ticket_body(&hall, order, place, seat));
@@ -197,12 +203,13 @@ pub(crate) async fn tickets(
     Ok(Json(TicketsBody { tickets, next }))
 }
 
-#[utoipa::path(get, path = "/v1/tickets/{ticket_id}", tag = "orders",
+#[utoipa::path(get, path = "/v1/tickets/{ticket_id}", tag = "orders", params(MinSeq),
     responses((status = 200, body = TicketBody)))]
 pub(crate) async fn ticket(
     State(app): State<AppState>,
     user: User,
     ids: Ids,
+    _: Reached,
 ) -> Result<Json<TicketBody>> {
     let none = || Problem::not_found("ticket");
     let (id, place) = parse_ticket(ids.text()).ok_or_else(none)?;

@@ -45,6 +45,26 @@ async fn broken_json_is_400() {
     assert_eq!(sale.stats().await["held"], 0);
 }
 
+/// serde reads a list as an object, field by field, unless it is told not to.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_where_an_object_is_meant_is_400() {
+    let server = Server::start();
+    let sale = Sale::open(&server, house::rows(2, 10), json!({})).await;
+    let buyer = house::buyer(&server).await;
+    let list = json!(["a@b.c", "password1"]);
+    buyer.client.post("/v1/auth/signup", list).await.refused(400, "bad-request");
+    for body in [json!([["A-1-1"], null, null]), json!({ "best_available": [1, null, null, true] })]
+    {
+        let reply = buyer.client.post(&sale.path("/holds"), body).await;
+        reply.refused(400, "bad-request");
+    }
+    let line = json!(["paused", 1, 1, 1_000, 1_000]);
+    sale.admin.put(&sale.admin_path("/line"), line.clone()).await.refused(400, "bad-request");
+    let nested = json!({ "line": line });
+    sale.admin.patch(&sale.admin_path(""), nested).await.refused(400, "bad-request");
+    assert_eq!(sale.stats().await["held"], 0);
+}
+
 /// A section of `rows` rows for a generated plan.
 fn rows_of(rows: u64, seats_per_row: u64) -> Value {
     json!({ "name": "A", "tier": "T", "rows": rows, "seats_per_row": seats_per_row })
@@ -225,6 +245,9 @@ async fn a_batch_of_nonsense_is_answered_line_by_line() {
         "{\"idempotency_key\":\"k\",\"buyer\":-1,\"seats\":[\"A-1-1\"]}",
         "{\"idempotency_key\":\"k\",\"buyer\":9007199254740993,\"seats\":[\"A-1-1\"]}",
         "{\"idempotency_key\":\"k\",\"buyer\":1,\"seats\":[]}",
+        "",
+        "{\"idempotency_key\":\"k\",\"buyer\":999999,\"seats\":[\"A-1-1\"]}",
+        "[\"k\",1,[\"A-1-1\"],null,null]",
     ];
     let reply = batch_text(&sale.admin, &sale, lines.join("\n")).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
@@ -234,5 +257,7 @@ async fn a_batch_of_nonsense_is_answered_line_by_line() {
         let answer: Value = serde_json::from_str(answer).expect("JSON");
         assert!(matches!(answer["status"].as_u64(), Some(400 | 404)), "{answer}");
     }
+    let stranger: Value = serde_json::from_str(text.lines().nth(8).expect("ten")).expect("JSON");
+    assert_eq!(stranger["code"], "not-found", "{stranger}");
     assert_eq!(sale.stats().await["held"], 0);
 }

@@ -173,3 +173,26 @@ async fn a_buyers_parallel_requests_never_pass_the_limit() {
         }
     }
 }
+
+/// Planted bug: a hold is active until its expiry stands in the log.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hold_whose_time_is_up_is_expired() {
+    let server = Server::start();
+    let sale = small_sale(&server).await;
+    let buyer = house::buyer(&server).await;
+    for _ in 0..10 {
+        let body = json!({ "seats": ["A-1-1"], "ttl_ms": 100 });
+        let hold = buyer.client.post(&sale.path("/holds"), body).await.expect(201);
+        let path = format!("/v1/holds/{}", id(&hold, "hold_id"));
+        loop {
+            let now = buyer.client.get(&path).await.expect(200);
+            if now["state"] == "expired" {
+                break;
+            }
+            assert_eq!(now["state"], "active");
+            assert_ne!(now["expires_in_ms"], 0, "{now}");
+        }
+        // The seat itself is free within 10 ms.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::support::house::{self, STARTS_AT, Sale, hall, number};
+use crate::support::house::{self, STARTS_AT, Sale, hall, id, number};
 use crate::support::{Client, Launch, Server};
 
 /// Calls that need a token, with a body that is right.
@@ -109,6 +109,109 @@ async fn checks_come_in_the_order_of_the_contract() {
     reply.refused(400, "bad-request");
     let reply = buyer.client.post("/v1/showtimes/999999/holds", json!({ "seats": ["A"] })).await;
     reply.refused(404, "not-found");
+    // What can be said without the house comes before whether there is one.
+    let nowhere = "/v1/showtimes/999999";
+    for seats in [json!([]), json!(["A", "A"])] {
+        let reply = buyer.client.post(&format!("{nowhere}/holds"), json!({ "seats": seats })).await;
+        assert_eq!(reply.status, 400, "{}", reply.text());
+        let path = "/v1/admin/showtimes/999999/blocks";
+        assert_eq!(sale.admin.post(path, json!({ "seats": seats })).await.status, 400);
+    }
+    // A bad key is part of a bad request, and comes after its type.
+    let reply = buyer.client.keyed(&sale.path("/holds"), "two words", None).await;
+    reply.refused(415, "unsupported-media-type");
+    // A cookie that is no token comes before the question who sent it along.
+    let path = sale.path("/line");
+    let mut crossed = stranger.request(hyper::Method::POST, &path, None, None);
+    let headers = crossed.headers_mut();
+    headers.insert("cookie", "tmomi_access=none".parse().expect("a header value"));
+    headers.insert("sec-fetch-site", "cross-site".parse().expect("a header value"));
+    stranger.send(crossed).await.refused(401, "unauthenticated");
+}
+
+/// Planted bug: a read that does not know `min_seq`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_read_waits_for_min_seq() {
+    let server = Server::start();
+    let sale = Sale::open(&server, house::rows(2, 10), json!({})).await;
+    let (client, email) = (sale.admin.clone(), String::new());
+    let admin = house::Buyer { client, user_id: 0, email };
+    let order = sale.bought(&admin, &["A-1-1"]).await;
+    let order = sale.admin.get(&format!("/v1/orders/{order}")).await.expect(200);
+    let (hold, seq) = (id(&order, "order_id").replacen('o', "h", 1), id(&order, "seq"));
+    let mut paths = vec![
+        "/v1/shows".to_owned(),
+        format!("/v1/shows/{}", sale.show),
+        sale.path(""),
+        sale.path("/seats"),
+        format!("/v1/holds/{hold}"),
+        "/v1/orders".to_owned(),
+        format!("/v1/orders/{}", id(&order, "order_id")),
+        "/v1/tickets".to_owned(),
+        format!("/v1/tickets/{}", id(&order["tickets"][0], "ticket_id")),
+        sale.admin_path("/stats"),
+        sale.admin_path("/events"),
+    ];
+    for (plural, number) in
+        [("venues", sale.venue), ("shows", sale.show), ("showtimes", sale.showtime)]
+    {
+        paths.push(format!("/v1/admin/{plural}"));
+        paths.push(format!("/v1/admin/{plural}/{number}"));
+    }
+    for path in paths {
+        let reply = sale.admin.get(&format!("{path}?min_seq={seq}")).await;
+        assert_eq!(reply.status, 200, "{path}: {}", reply.text());
+        let reply = sale.admin.get(&format!("{path}?min_seq=x")).await;
+        assert_eq!(reply.status, 400, "{path}");
+        // An epoch that this node has not seen.
+        let reply = sale.admin.get(&format!("{path}?min_seq=999999-1")).await;
+        reply.refused(503, "overloaded");
+    }
+    let nowhere = sale.admin.get("/v1/showtimes/999999?min_seq=x").await;
+    nowhere.refused(400, "bad-request");
+}
+
+/// The description says of each call whether it needs a token, and that is so.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_description_knows_which_calls_need_a_token() {
+    let server = Server::start();
+    let stranger = Client::stranger(server.address());
+    let api = stranger.get("/openapi.json").await.expect(200);
+    for (path, calls) in api["paths"].as_object().expect("paths") {
+        let pieces = path.split(['{', '}']).enumerate();
+        let target: String = pieces.map(|(n, text)| if n % 2 == 1 { "1" } else { text }).collect();
+        for (method, described) in calls.as_object().expect("by method") {
+            let method = method.to_uppercase();
+            let reply = call(&stranger, &(&method, target.clone(), None)).await;
+            // Refreshing without a token of its own kind is refused, too.
+            let guarded = reply.status == 401 && path != "/v1/auth/refresh";
+            assert_eq!(guarded, described["security"].is_array(), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_map_that_has_not_changed_is_not_sent_again() {
+    let server = Server::start();
+    let sale = Sale::open(&server, house::rows(2, 10), json!({})).await;
+    let stranger = Client::stranger(server.address());
+    let first = stranger.get(&sale.path("/seats")).await;
+    let ask = async |tag: &str| {
+        let path = sale.path("/seats");
+        let mut request = stranger.request(hyper::Method::GET, &path, None, None);
+        let tag = tag.parse().expect("a header value");
+        request.headers_mut().insert("if-none-match", tag);
+        stranger.send(request).await
+    };
+    let etag = first.header("etag").to_owned();
+    for tag in [etag.as_str(), "*"] {
+        let again = ask(tag).await;
+        assert_eq!(again.status, 304, "{tag}");
+        assert!(again.header("etag").starts_with('"'), "{:?}", again.headers);
+        assert_eq!(again.header("cache-control"), first.header("cache-control"));
+    }
+    sale.bought(&house::buyer(&server).await, &["A-1-1"]).await;
+    assert_eq!(ask(&etag).await.status, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -147,6 +250,9 @@ async fn the_public_catalog_says_what_is_on_sale() {
     assert_eq!(capacity, 240);
     let tiers = sections[1]["tiers"].as_array().expect("a section of two tiers");
     assert_eq!(tiers.len(), 2, "{}", sections[1]);
+    let long = "_".repeat(30_000);
+    stranger.get(&format!("/v1/shows?q={long}")).await.refused(400, "bad-request");
+    stranger.get(&format!("/v1/shows?q={}", &long[..200])).await.expect(200);
     for limit in ["0", "1001", "-1", "x", "1e3"] {
         let reply = stranger.get(&format!("/v1/shows?limit={limit}")).await;
         reply.refused(400, "bad-request");

@@ -4,8 +4,9 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use crate::support::batch::batch;
 use crate::support::house::{self, Buyer, STARTS_AT, Sale, id, list_all, number};
-use crate::support::{Reply, Server, all_at_once};
+use crate::support::{Client, Reply, Server, all_at_once};
 
 /// The members of an answer that a repetition must have again, letter by letter.
 fn lasting(answer: &Value) -> Value {
@@ -188,4 +189,78 @@ async fn a_key_of_the_wrong_form_is_refused() {
     assert_eq!(sale.stats().await["held"], 0);
     let longest = "k".repeat(128);
     buyer.client.keyed(&sale.path("/holds"), &longest, body).await.expect(201);
+}
+
+/// Planted bug: the engine's calls and the catalog's remember their keys apart.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_stands_for_one_call_of_buyers_and_organisers_together() {
+    let server = Server::start();
+    let sale = Sale::open(&server, house::rows(4, 10), json!({})).await;
+    let seats = json!({ "seats": ["A-1-1"] });
+    let blocks = sale.admin_path("/blocks");
+    let venue = Some(json!({ "name": "Second" }));
+    sale.admin.keyed(&blocks, "block", Some(seats.clone())).await.expect(200);
+    let reply = sale.admin.keyed("/v1/admin/venues", "block", venue.clone()).await;
+    reply.refused(422, "idempotency-key-reused");
+    sale.admin.keyed("/v1/admin/venues", "venue", venue.clone()).await.expect(201);
+    let reply = sale.admin.keyed(&blocks, "venue", Some(json!({ "seats": ["A-1-2"] }))).await;
+    reply.refused(422, "idempotency-key-reused");
+    let holds = sale.path("/holds");
+    let reply = sale.admin.keyed(&holds, "venue", Some(json!({ "seats": ["A-1-3"] }))).await;
+    reply.refused(422, "idempotency-key-reused");
+    let buyer = house::buyer(&server).await;
+    let user = buyer.user_id;
+    let line = |key: &str, seat: &str| {
+        let seats = [seat];
+        json!({ "idempotency_key": key, "buyer": user, "seats": seats })
+    };
+    let answers = batch(&sale, &[line("venue", "A-1-4"), line("line", "A-1-5")]).await;
+    assert_eq!(answers[0]["code"], "idempotency-key-reused");
+    assert_eq!(answers[1]["status"], 201);
+    let reply = sale.admin.keyed("/v1/admin/venues", "line", venue).await;
+    reply.refused(422, "idempotency-key-reused");
+    assert_eq!(sale.stats().await["held"], 1);
+    // Both kinds still find their own.
+    sale.admin.keyed(&blocks, "block", Some(seats)).await.expect(200);
+}
+
+/// Planted bug: a repeated join is answered from what the line is by then.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_repeated_join_is_answered_as_the_first_whatever_the_line_is_by_then() {
+    let server = Server::start();
+    let terms = json!({ "line": { "mode": "paused" } });
+    let sale = Sale::open(&server, house::rows(4, 10), terms).await;
+    let buyers = house::buyers(&server, 2).await;
+    let line = sale.path("/line");
+    let waits = Promise::make(&buyers[0], &line, "k", None).await;
+    assert_eq!(waits.first.json()["state"], "waiting");
+    sale.set_line(json!({ "mode": "open" })).await;
+    waits.is_kept(&buyers[0]).await;
+    let is_in = Promise::make(&buyers[1], &line, "k", None).await;
+    assert_eq!(is_in.first.json()["state"], "admitted");
+    sale.set_line(json!({ "mode": "fifo", "session_ms": 5_000 })).await;
+    is_in.is_kept(&buyers[1]).await;
+    assert_eq!(buyers[1].client.delete(&sale.path("/line/me")).await.status, 204);
+    let server = server.crash();
+    waits.is_kept(&buyers[0]).await;
+    is_in.is_kept(&buyers[1]).await;
+    drop(server);
+}
+
+/// What is kept of a sign-up tells nothing of its password.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sign_up_is_repeated_for_the_same_password_only() {
+    let server = Server::start();
+    let stranger = Client::stranger(server.address());
+    let email = house::fresh_email();
+    let sign_up = async |password: &str, more: &str| {
+        let path = "/v1/auth/signup";
+        let mut request = stranger.request(hyper::Method::POST, path, Some("k"), Some(json!({})));
+        let body = format!(r#"{{{more}"email":"{email}","password":"{password}"}}"#);
+        *request.body_mut() = body.into();
+        stranger.send(request).await
+    };
+    let first = sign_up(house::PASSWORD, "").await.expect(201);
+    assert_eq!(sign_up(house::PASSWORD, " ").await.expect(201), first);
+    sign_up("another password", "").await.refused(422, "idempotency-key-reused");
 }

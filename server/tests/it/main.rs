@@ -13,6 +13,7 @@ mod history;
 mod idempotency;
 mod line;
 mod mass;
+mod offers;
 mod overload;
 mod readme;
 mod refusals;

@@ -4,17 +4,18 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use tmomi_engine::ids::{Part, RequestKey, Seq};
+use tmomi_engine::ids::{Part, Seq};
 use tmomi_engine::{Context, Handle, Reject};
 use tmomi_persist::image::Outcome;
 use utoipa::ToSchema;
 
 use super::check_text;
 use crate::api::calls;
+use crate::api::holds::commit;
 use crate::app::{App, AppState};
-use crate::extract::{Admin, Ids, Input};
-use crate::halls::Hall;
-use crate::idempotency::{self, ClientKey};
+use crate::extract::{Admin, Ids, Input, User};
+use crate::halls::{Hall, check_seats};
+use crate::idempotency::reused;
 use crate::problem::{Problem, ProblemView, Result};
 use crate::refusals;
 
@@ -50,67 +51,65 @@ enum Turn {
 /// Takes free seats off sale
 #[utoipa::path(
     post, path = "/v1/admin/showtimes/{showtime_id}/blocks", tag = "organiser",
-    params(("showtime_id" = u32, Path)), request_body = BlockInput,
+    request_body = BlockInput,
     responses(
         (status = 200, body = Blocked),
         (status = 409, description = "`seat-unavailable`", body = ProblemView),
     ),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn block(
     State(app): State<AppState>,
     Admin(user): Admin,
-    key: ClientKey,
     ids: Ids,
     input: Input<BlockInput>,
 ) -> Result<Response> {
-    let key = key.request_key(user.id, input.fingerprint);
-    turn(&app, ids, input.value, key, Turn::Block).await
+    turn(&app, user, ids, input, Turn::Block).await
 }
 
 /// Puts blocked seats on sale again
 #[utoipa::path(
     delete, path = "/v1/admin/showtimes/{showtime_id}/blocks", tag = "organiser",
-    params(("showtime_id" = u32, Path)), request_body = BlockInput,
+    request_body = BlockInput,
     responses(
         (status = 200, body = Blocked),
         (status = 409, description = "`seat-unavailable`", body = ProblemView),
     ),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn unblock(
     State(app): State<AppState>,
     Admin(user): Admin,
-    key: ClientKey,
     ids: Ids,
     input: Input<BlockInput>,
 ) -> Result<Response> {
-    let key = key.request_key(user.id, input.fingerprint);
-    turn(&app, ids, input.value, key, Turn::Unblock).await
+    turn(&app, user, ids, input, Turn::Unblock).await
 }
 
 async fn turn(
     app: &App,
+    user: User,
     ids: Ids,
-    input: BlockInput,
-    key: RequestKey,
+    input: Input<BlockInput>,
     turn: Turn,
 ) -> Result<Response> {
-    let BlockInput { seats, reason } = input;
+    let BlockInput { seats, reason } = input.value;
     check_text(reason.as_deref().unwrap_or(""), "/reason", REASON_CHARS_MAX)?;
+    check_seats(&seats, SEATS_MAX)?;
     let hall = app.halls.get(ids.showtime()?)?;
-    let parts = hall.parts(&seats, SEATS_MAX)?;
-    let mut running = app.in_progress.begin(key, app.shard.applied())?;
-    if let Some(seq) = known(app, key)? {
-        return answer(app, seats, seq);
+    let parts = hall.parts(&seats)?;
+    let (running, known) = calls::keyed(app, &user, &input.key).await?;
+    if let Some(known) = known {
+        return match known.outcome {
+            Outcome::Blocked { seq, .. } | Outcome::Unblocked { seq, .. } => {
+                answer(app, seats, seq)
+            }
+            _ => Err(reused()),
+        };
     }
     let blob = reason.map(|reason| reason.into_bytes().into_boxed_slice());
-    let context = Context { now: app.now(), key };
+    let context = Context { now: app.now(), key: running.key() };
     let decided = app.decide(|handle| decide(handle, &hall, &parts, blob, context, turn))?;
     let seq = decided.map_err(|reject| refusals::problem(reject, &hall))?;
-    running.decided(seq);
-    app.committed(seq).await?;
-    running.committed();
+    commit(app, running, seq).await?;
     answer(app, seats, seq)
 }
 
@@ -125,23 +124,6 @@ fn decide(
     match turn {
         Turn::Block => handle.block(hall.house(), parts, blob, context),
         Turn::Unblock => handle.unblock(hall.house(), parts, blob, context),
-    }
-}
-
-/// What the key has led to, if anything.
-fn known(app: &App, key: RequestKey) -> Result<Option<Seq>> {
-    if !key.is_some() {
-        return Ok(None);
-    }
-    let image = app.shard.image().read();
-    let Some(known) = image.key(key.hash) else { return Ok(None) };
-    match known.outcome {
-        Outcome::Blocked { seq, .. } | Outcome::Unblocked { seq, .. }
-            if known.fingerprint == key.fingerprint =>
-        {
-            Ok(Some(seq))
-        }
-        _ => Err(idempotency::reused()),
     }
 }
 

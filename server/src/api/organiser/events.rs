@@ -13,7 +13,7 @@ use tmomi_persist::journal::Reader;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppState};
-use crate::extract::{Admin, Ids, Query, limit_within};
+use crate::extract::{Admin, Ids, MinSeq, Query, Reached, limit_within};
 use crate::halls::Hall;
 use crate::problem::{Problem, ProblemView, Result};
 use crate::text::{When, hold_text, order_text, parse_seq, seq_text};
@@ -76,15 +76,15 @@ pub(crate) struct EventView {
 /// What happened to a showtime, in order
 #[utoipa::path(
     get, path = "/v1/admin/showtimes/{showtime_id}/events", tag = "organiser",
-    params(("showtime_id" = u32, Path), EventsQuery),
+    params(EventsQuery, MinSeq),
     responses((status = 200, body = Events), (status = 404, body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn events(
     State(app): State<AppState>,
     _: Admin,
     ids: Ids,
     Query(query): Query<EventsQuery>,
+    _: Reached,
 ) -> Result<Json<Events>> {
     let limit = limit_within(query.limit, LIMIT, LIMIT_MAX)?;
     let after = match query.after_seq.as_deref().map(parse_seq) {

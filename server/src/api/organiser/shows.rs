@@ -5,14 +5,13 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::{Deserialize, Serialize};
-use tmomi_persist::catalog::{NewShow, Page as CatalogPage, Show, ShowId, ShowPatch, VenueId};
+use tmomi_persist::catalog::{NewShow, Show, ShowId, ShowPatch, VenueId};
 use utoipa::ToSchema;
 
 use super::{check_name, check_text};
 use crate::api::calls::{self, Begun};
 use crate::app::AppState;
-use crate::extract::{Admin, Ids, Input, Page, Query};
-use crate::idempotency::ClientKey;
+use crate::extract::{Admin, Ids, Input, MinSeq, Page, Query, Reached};
 use crate::problem::{Problem, ProblemView, Result};
 use crate::text::nullable;
 
@@ -78,19 +77,17 @@ impl From<Show> for AdminShow {
 #[utoipa::path(
     post, path = "/v1/admin/shows", tag = "organiser", request_body = ShowInput,
     responses((status = 201, body = AdminShow), (status = 404, body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn create(
     State(app): State<AppState>,
     Admin(user): Admin,
-    key: ClientKey,
     input: Input<ShowInput>,
 ) -> Result<Response> {
     let ShowInput { name, venue_id, description, image_url } = input.value;
     check_name(&name, "/name")?;
     check_description(description.as_deref())?;
     check_url(image_url.as_deref())?;
-    let call = key.call(&user.id.0.to_be_bytes(), input.fingerprint, app.now());
+    let call = input.key.call(user.id, app.now());
     let _running = calls::running(&app, call)?;
     let mut change = match calls::begin(&app, call).await? {
         Begun::Fresh(change) => change,
@@ -109,38 +106,30 @@ pub(crate) async fn create(
 
 /// All shows
 #[utoipa::path(
-    get, path = "/v1/admin/shows", tag = "organiser", params(Page),
-    responses((status = 200, body = AdminShows)), security(("bearer" = []), ("cookie" = [])),
+    get, path = "/v1/admin/shows", tag = "organiser", params(Page, MinSeq),
+    responses((status = 200, body = AdminShows)),
 )]
 pub(crate) async fn list(
     State(app): State<AppState>,
     _: Admin,
     Query(query): Query<Page>,
+    _: Reached,
 ) -> Result<Json<AdminShows>> {
-    let CatalogPage { after, limit } = calls::page(&query)?;
-    let found = app.catalog.shows(None, CatalogPage { after, limit }).await;
-    let found = found.map_err(calls::refused)?;
-    let mut shows = Vec::with_capacity(found.items.len());
-    for card in found.items {
-        // One that was deleted in between is not in the list.
-        if let Ok(show) = app.catalog.show(card.show_id).await {
-            shows.push(AdminShow::from(show));
-        }
-    }
+    let found = app.catalog.all_shows(calls::page(&query)?).await.map_err(calls::refused)?;
+    let shows = found.items.into_iter().map(AdminShow::from).collect();
     Ok(Json(AdminShows { shows, next: found.next }))
 }
 
 /// One show
 #[utoipa::path(
     get, path = "/v1/admin/shows/{show_id}", tag = "organiser",
-    params(("show_id" = u64, Path)),
     responses((status = 200, body = AdminShow), (status = 404, body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn one(
     State(app): State<AppState>,
     _: Admin,
     ids: Ids,
+    _: Reached,
 ) -> Result<Json<AdminShow>> {
     let show = app.catalog.show(show_id(&ids)?).await.map_err(calls::refused)?;
     Ok(Json(show.into()))
@@ -149,12 +138,11 @@ pub(crate) async fn one(
 /// Changes a show
 #[utoipa::path(
     patch, path = "/v1/admin/shows/{show_id}", tag = "organiser",
-    params(("show_id" = u64, Path)), request_body = ShowChange,
+    request_body = ShowChange,
     responses(
         (status = 200, body = AdminShow),
         (status = 409, description = "`in-use`", body = ProblemView),
     ),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn change(
     State(app): State<AppState>,
@@ -179,9 +167,7 @@ pub(crate) async fn change(
 /// Takes a show out of the catalog
 #[utoipa::path(
     delete, path = "/v1/admin/shows/{show_id}", tag = "organiser",
-    params(("show_id" = u64, Path)),
     responses((status = 204), (status = 409, description = "`in-use`", body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn delete(State(app): State<AppState>, _: Admin, ids: Ids) -> Result<StatusCode> {
     let id = show_id(&ids)?;

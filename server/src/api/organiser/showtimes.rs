@@ -6,17 +6,17 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use tmomi_engine::ids::ShowtimeId;
-use tmomi_persist::catalog::{Call, NewShowtime, ShowId, Showtime, ShowtimePatch};
+use tmomi_persist::catalog::{Answer, Call, Change, NewShowtime, ShowId, Showtime, ShowtimePatch};
+use tmomi_persist::image::Past;
 use utoipa::ToSchema;
 
 use super::terms::{AdminShowtime, ShowtimeChange, ShowtimeInput, check_prices};
 use crate::api::calls::{self, Begun};
-use crate::api::line_settings::{LineInput, LineOutput, mode_name};
+use crate::api::line_settings::{LineInput, LineOutput, mode_name, rate_per_s};
 use crate::app::{App, AppState};
-use crate::extract::{Admin, Ids, Input, Page, Query};
+use crate::extract::{Admin, Ids, Input, MinSeq, Page, Query, Reached};
 use crate::halls::Hall;
-use crate::idempotency::ClientKey;
-use crate::opening;
+use crate::opening::{self, Turn};
 use crate::problem::{Code, Problem, ProblemView, Result};
 use crate::text::seq_text;
 
@@ -67,19 +67,17 @@ pub(crate) struct LineStats {
 #[utoipa::path(
     post, path = "/v1/admin/showtimes", tag = "organiser", request_body = ShowtimeInput,
     responses((status = 201, body = AdminShowtime), (status = 404, body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn create(
     State(app): State<AppState>,
     Admin(user): Admin,
-    key: ClientKey,
     input: Input<ShowtimeInput>,
 ) -> Result<Response> {
     let now = app.now();
     let show_id = ShowId(input.value.show_id);
     let terms = input.value.terms(now)?;
-    let call = key.call(&user.id.0.to_be_bytes(), input.fingerprint, now);
-    to_the_end(async move { create_all(&app, show_id, terms, call).await }).await
+    let call = input.key.call(user.id, now);
+    calls::to_the_end(async move { create_all(&app, show_id, terms, call).await }).await
 }
 
 async fn create_all(
@@ -89,6 +87,9 @@ async fn create_all(
     call: Option<Call>,
 ) -> Result<Response> {
     let _running = calls::running(app, call)?;
+    if let Some(answer) = calls::answered(app, call.as_ref()).await? {
+        return create_again(app, answer).await;
+    }
     let not_found = |error| calls::refused(error).at("/show_id");
     let show = app.catalog.show(show_id).await.map_err(not_found)?;
     let venue = app.catalog.venue(show.venue_id).await.map_err(calls::refused)?;
@@ -98,12 +99,7 @@ async fn create_all(
     let turn = app.opening.turn().await;
     let mut change = match calls::begin(app, call).await? {
         Begun::Fresh(change) => change,
-        Begun::Answered(response) => {
-            drop(turn);
-            // The first time may have ended between the row and the event.
-            opening::complete(app).await;
-            return Ok(response);
-        }
+        Begun::Answered(response) => return Ok(response),
     };
     let row = change.create_showtime(show_id, terms).await.map_err(not_found)?;
     if Some(row.plan_id) != venue.plan {
@@ -111,22 +107,42 @@ async fn create_all(
     }
     let view = AdminShowtime::from(row.clone());
     let response = calls::answer(change, StatusCode::CREATED, &view).await?;
-    opening::ensure_open(app, row, &turn).await.map_err(|problem| {
-        tracing::warn!(detail = problem.detail(), "a showtime was made and is not on sale yet");
-        Problem::not_committed()
-    })?;
+    opening::ensure_open(app, row, &turn).await.map_err(not_yet)?;
     Ok(response)
+}
+
+/// The answer of the first time. That may have ended between the row and the event, and who is
+/// told of a showtime finds it, unless it was deleted since.
+async fn create_again(app: &App, answer: Answer) -> Result<Response> {
+    #[derive(serde::Deserialize)]
+    struct Made {
+        showtime_id: u32,
+    }
+    let made: Made = serde_json::from_slice(&answer.body).map_err(Problem::internal)?;
+    let id = ShowtimeId(made.showtime_id);
+    if app.halls.find(id).is_none() {
+        let turn = app.opening.turn().await;
+        opening::reconcile(app, id, &turn).await.map_err(not_yet)?;
+    }
+    calls::again(answer)
+}
+
+/// The catalog has it and the log does not, yet.
+fn not_yet(problem: Problem) -> Problem {
+    tracing::warn!(detail = problem.detail(), "the catalog is ahead of what is on sale");
+    Problem::not_committed()
 }
 
 /// All showtimes
 #[utoipa::path(
-    get, path = "/v1/admin/showtimes", tag = "organiser", params(Page),
-    responses((status = 200, body = AdminShowtimes)), security(("bearer" = []), ("cookie" = [])),
+    get, path = "/v1/admin/showtimes", tag = "organiser", params(Page, MinSeq),
+    responses((status = 200, body = AdminShowtimes)),
 )]
 pub(crate) async fn list(
     State(app): State<AppState>,
     _: Admin,
     Query(query): Query<Page>,
+    _: Reached,
 ) -> Result<Json<AdminShowtimes>> {
     let found = app.catalog.showtimes(calls::page(&query)?).await.map_err(calls::refused)?;
     let showtimes = found.items.into_iter().map(AdminShowtime::from).collect();
@@ -135,15 +151,14 @@ pub(crate) async fn list(
 
 /// One showtime
 #[utoipa::path(
-    get, path = "/v1/admin/showtimes/{showtime_id}", tag = "organiser",
-    params(("showtime_id" = u32, Path)),
+    get, path = "/v1/admin/showtimes/{showtime_id}", tag = "organiser", params(MinSeq),
     responses((status = 200, body = AdminShowtime), (status = 404, body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn one(
     State(app): State<AppState>,
     _: Admin,
     ids: Ids,
+    _: Reached,
 ) -> Result<Json<AdminShowtime>> {
     let row = app.catalog.showtime(ids.showtime()?).await.map_err(calls::refused)?;
     Ok(Json(row.into()))
@@ -152,12 +167,11 @@ pub(crate) async fn one(
 /// Changes a showtime
 #[utoipa::path(
     patch, path = "/v1/admin/showtimes/{showtime_id}", tag = "organiser",
-    params(("showtime_id" = u32, Path)), request_body = ShowtimeChange,
+    request_body = ShowtimeChange,
     responses(
         (status = 200, body = AdminShowtime),
         (status = 409, description = "`in-use`", body = ProblemView),
     ),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn change(
     State(app): State<AppState>,
@@ -166,14 +180,17 @@ pub(crate) async fn change(
     input: Input<ShowtimeChange>,
 ) -> Result<Response> {
     let id = ids.showtime();
-    to_the_end(async move {
+    calls::to_the_end(async move {
         let turn = app.opening.turn().await;
         // A bad body is refused before a showtime that does not exist, as far as it can be.
         let hall = app.halls.get(id?)?;
         let (after, patch) = input.value.over(hall.terms())?;
         check_prices(&after, hall.plan())?;
-        let row = apply(&app, &hall, after, patch).await?;
-        drop(turn);
+        let before = hall.terms();
+        let priced = (&before.prices, &before.currency) == (&after.prices, &after.currency);
+        let shut =
+            if priced { None } else { Some(Shut::unused(&app, &hall, Past::Held, &turn).await?) };
+        let row = apply(&app, hall.id(), patch, shut, &turn).await?;
         Ok(Json(AdminShowtime::from(row)).into_response())
     })
     .await
@@ -182,9 +199,8 @@ pub(crate) async fn change(
 /// Changes the settings of a showtime's line
 #[utoipa::path(
     put, path = "/v1/admin/showtimes/{showtime_id}/line", tag = "organiser",
-    params(("showtime_id" = u32, Path)), request_body = LineInput,
+    request_body = LineInput,
     responses((status = 200, body = LineOutput), (status = 404, body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn put_line(
     State(app): State<AppState>,
@@ -193,62 +209,59 @@ pub(crate) async fn put_line(
     input: Input<LineInput>,
 ) -> Result<Response> {
     let id = ids.showtime();
-    to_the_end(async move {
+    calls::to_the_end(async move {
         let turn = app.opening.turn().await;
         let hall = app.halls.get(id?)?;
         let line = input.value.over(hall.terms().line, "")?;
-        let after = NewShowtime { line, ..hall.terms().clone() };
         let patch = ShowtimePatch { line: Some(line), ..ShowtimePatch::default() };
-        apply(&app, &hall, after, patch).await?;
-        drop(turn);
+        apply(&app, hall.id(), patch, None, &turn).await?;
         Ok(Json(LineOutput::from(&line)).into_response())
     })
     .await
 }
 
-/// First the row, then the hall, then the log: a start after a crash in between goes on from the
-/// row.
+/// First the row, then the hall, then the log: whoever finds them apart goes on from the row.
 async fn apply(
     app: &App,
-    hall: &Hall,
-    after: NewShowtime,
+    id: ShowtimeId,
     patch: ShowtimePatch,
+    shut: Option<Shut<'_>>,
+    turn: &Turn<'_>,
 ) -> Result<Showtime> {
-    let before = hall.terms();
-    let priced = (&before.prices, &before.currency) == (&after.prices, &after.currency);
-    let shut = if priced { None } else { Some(shut_unused(app, hall).await?) };
     let mut change = app.catalog.change().await.map_err(calls::refused)?;
-    let row = change.update_showtime(hall.id(), patch).await.map_err(calls::refused)?;
-    change.commit_unanswered().await.map_err(calls::not_committed)?;
-    let after = hall.with_terms(row.clone()).map_err(Problem::internal)?;
-    let after = app.halls.put(after);
-    // The new hall has opened its own window.
+    let row = change.update_showtime(id, patch).await.map_err(calls::refused)?;
+    commit(app, change, shut).await?;
+    opening::ensure_open(app, row.clone(), turn).await.map_err(not_yet)?;
+    Ok(row)
+}
+
+/// Commits a change of a showtime. From here on only the row opens the window again: this call
+/// with its new terms, or, if nobody knows what the row is, whoever finds out.
+async fn commit(app: &App, change: Change, shut: Option<Shut<'_>>) -> Result<()> {
     if let Some(shut) = shut {
         shut.keep();
     }
-    opening::set_terms(app, after.house(), after.terms()).await?;
-    Ok(row)
+    change.commit_unanswered().await.map_err(|error| {
+        app.opening.set_incomplete();
+        calls::not_committed(error)
+    })
 }
 
 /// Takes a showtime out of the catalog
 #[utoipa::path(
     delete, path = "/v1/admin/showtimes/{showtime_id}", tag = "organiser",
-    params(("showtime_id" = u32, Path)),
     responses((status = 204), (status = 409, description = "`in-use`", body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn delete(State(app): State<AppState>, _: Admin, ids: Ids) -> Result<StatusCode> {
     let id = ids.showtime()?;
-    to_the_end(async move {
+    calls::to_the_end(async move {
         let turn = app.opening.turn().await;
         let hall = app.halls.get(id)?;
-        let shut = shut_unused(&app, &hall).await?;
+        let shut = Shut::unused(&app, &hall, Past::Sold, &turn).await?;
         let mut change = app.catalog.change().await.map_err(calls::refused)?;
         change.delete_showtime(id, app.now()).await.map_err(calls::refused)?;
-        change.commit_unanswered().await.map_err(calls::not_committed)?;
+        commit(&app, change, Some(shut)).await?;
         app.halls.remove(id);
-        shut.keep();
-        drop(turn);
         Ok(StatusCode::NO_CONTENT)
     })
     .await
@@ -257,7 +270,24 @@ pub(crate) async fn delete(State(app): State<AppState>, _: Admin, ids: Ids) -> R
 /// No seat can be held while this lives.
 struct Shut<'a>(Option<&'a Hall>);
 
-impl Shut<'_> {
+impl<'a> Shut<'a> {
+    /// Shuts the sale for a moment, if no seat is held and nothing as far as `bound` ever became
+    /// of one, and makes sure that it stays so.
+    ///
+    /// # Errors
+    ///
+    /// 409 `in-use`; a sale that goes on never stops for that.
+    async fn unused(app: &App, hall: &'a Hall, bound: Past, turn: &Turn<'_>) -> Result<Shut<'a>> {
+        check_unused(app, hall.id(), bound)?;
+        hall.shut_window();
+        let shut = Shut(Some(hall));
+        // A hold that was decided before the window was shut is in the image then.
+        app.decisions_settled(turn)?;
+        app.settled().await?;
+        check_unused(app, hall.id(), bound)?;
+        Ok(shut)
+    }
+
     /// Nor afterwards.
     fn keep(mut self) {
         self.0 = None;
@@ -272,36 +302,26 @@ impl Drop for Shut<'_> {
     }
 }
 
-/// Shuts the sale for a moment and makes sure that nothing of the showtime is held or was sold.
-///
-/// # Errors
-///
-/// 409 `in-use`; the sale goes on.
-async fn shut_unused<'a>(app: &App, hall: &'a Hall) -> Result<Shut<'a>> {
-    hall.shut_window();
-    let shut = Shut(Some(hall));
-    // A hold that was decided before the window was shut is in the image now.
-    app.settled().await?;
-    if is_used(app, hall.id()) {
+fn check_unused(app: &App, id: ShowtimeId, bound: Past) -> Result<()> {
+    let image = app.shard.image().read();
+    let Some(showtime) = image.showtime(id) else { return Ok(()) };
+    if showtime.past() >= bound || showtime.counts().held > 0 {
         return Err(Problem::new(Code::InUse, "seats of the showtime are held or were sold"));
     }
-    Ok(shut)
-}
-
-fn is_used(app: &App, id: ShowtimeId) -> bool {
-    let image = app.shard.image().read();
-    let counts = image.showtime(id).map(|showtime| showtime.counts()).unwrap_or_default();
-    counts.held + counts.sold > 0 || image.orders().iter().any(|order| order.hold.showtime == id)
+    Ok(())
 }
 
 /// How a sale goes
 #[utoipa::path(
-    get, path = "/v1/admin/showtimes/{showtime_id}/stats", tag = "organiser",
-    params(("showtime_id" = u32, Path)),
+    get, path = "/v1/admin/showtimes/{showtime_id}/stats", tag = "organiser", params(MinSeq),
     responses((status = 200, body = Stats), (status = 404, body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
-pub(crate) async fn stats(State(app): State<AppState>, _: Admin, ids: Ids) -> Result<Json<Stats>> {
+pub(crate) async fn stats(
+    State(app): State<AppState>,
+    _: Admin,
+    ids: Ids,
+    _: Reached,
+) -> Result<Json<Stats>> {
     let hall = app.halls.get(ids.showtime()?)?;
     let image = app.shard.image().read();
     let showtime = image.showtime(hall.id()).ok_or_else(|| Problem::not_found("showtime"))?;
@@ -324,17 +344,9 @@ pub(crate) async fn stats(State(app): State<AppState>, _: Admin, ids: Ids) -> Re
         line: LineStats {
             mode: mode_name(settings.mode),
             max_active: settings.max_active,
-            rate_per_s: f64::from(settings.rate_per_1000s) / 1_000.0,
+            rate_per_s: rate_per_s(settings),
             waiting: showtime.waiting(),
             active: showtime.active(),
         },
     }))
-}
-
-/// Runs a call to its end, also if its client goes away: what changes both the catalog and the
-/// log must not stop between the two.
-async fn to_the_end<T: Send + 'static>(
-    call: impl Future<Output = Result<T>> + Send + 'static,
-) -> Result<T> {
-    tokio::spawn(call).await.unwrap_or_else(|error| Err(Problem::internal(error)))
 }

@@ -11,6 +11,7 @@ use tmomi_persist::plan::Plan;
 use utoipa::ToSchema;
 
 use crate::api::line_settings::{LineInput, LineOutput};
+use crate::extract::object;
 use crate::problem::{Problem, Result};
 use crate::text::{When, nullable};
 
@@ -39,6 +40,7 @@ pub(crate) struct ShowtimeInput {
     limit: Option<u32>,
     /// How long a hold lasts, in ms; 300000 unless said.
     hold_ttl_ms: Option<u32>,
+    #[serde(default, deserialize_with = "object")]
     line: Option<LineInput>,
 }
 
@@ -52,12 +54,13 @@ pub(crate) struct ShowtimeChange {
     /// Every tier; only while nothing was held or sold.
     prices: Option<BTreeMap<String, u64>>,
     opens_at: Option<When>,
-    /// null: when the showtime starts.
+    /// null: the sale goes on.
     #[serde(default, deserialize_with = "nullable")]
     #[schema(value_type = Option<When>)]
     closes_at: Option<Option<When>>,
     limit: Option<u32>,
     hold_ttl_ms: Option<u32>,
+    #[serde(default, deserialize_with = "object")]
     line: Option<LineInput>,
 }
 
@@ -138,17 +141,8 @@ impl ShowtimeChange {
             hold_ttl_ms: self.hold_ttl_ms,
             line,
         };
-        let same = before.clone();
-        let after = NewShowtime {
-            starts_at: patch.starts_at.unwrap_or(same.starts_at),
-            currency: patch.currency.clone().unwrap_or(same.currency),
-            prices: patch.prices.clone().unwrap_or(same.prices),
-            opens_at: patch.opens_at.unwrap_or(same.opens_at),
-            closes_at: patch.closes_at.unwrap_or(same.closes_at),
-            limit: patch.limit.unwrap_or(same.limit),
-            hold_ttl_ms: patch.hold_ttl_ms.unwrap_or(same.hold_ttl_ms),
-            line: line.unwrap_or(same.line),
-        };
+        let mut after = before.clone();
+        patch.clone().apply(&mut after);
         check(&after)?;
         Ok((after, patch))
     }

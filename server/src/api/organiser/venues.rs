@@ -15,8 +15,7 @@ use utoipa::ToSchema;
 use super::{check_name, check_text};
 use crate::api::calls::{self, Begun};
 use crate::app::AppState;
-use crate::extract::{self, Admin, Ids, Input, LARGE_BODY_BYTES_MAX, Page, Query};
-use crate::idempotency::ClientKey;
+use crate::extract::{self, Admin, Ids, Input, LARGE_BODY_BYTES_MAX, MinSeq, Page, Query, Reached};
 use crate::problem::{Code, Problem, ProblemView, Result};
 use crate::text::nullable;
 
@@ -84,18 +83,17 @@ impl From<Venue> for VenueView {
 /// Makes a venue
 #[utoipa::path(
     post, path = "/v1/admin/venues", tag = "organiser", request_body = VenueInput,
-    responses((status = 201, body = VenueView)), security(("bearer" = []), ("cookie" = [])),
+    responses((status = 201, body = VenueView)),
 )]
 pub(crate) async fn create(
     State(app): State<AppState>,
     Admin(user): Admin,
-    key: ClientKey,
     input: Input<VenueInput>,
 ) -> Result<Response> {
     let VenueInput { name, address } = input.value;
     check_name(&name, "/name")?;
     check_text(address.as_deref().unwrap_or(""), "/address", ADDRESS_CHARS_MAX)?;
-    let call = key.call(&user.id.0.to_be_bytes(), input.fingerprint, app.now());
+    let call = input.key.call(user.id, app.now());
     let _running = calls::running(&app, call)?;
     let mut change = match calls::begin(&app, call).await? {
         Begun::Fresh(change) => change,
@@ -108,13 +106,14 @@ pub(crate) async fn create(
 
 /// All venues
 #[utoipa::path(
-    get, path = "/v1/admin/venues", tag = "organiser", params(Page),
-    responses((status = 200, body = Venues)), security(("bearer" = []), ("cookie" = [])),
+    get, path = "/v1/admin/venues", tag = "organiser", params(Page, MinSeq),
+    responses((status = 200, body = Venues)),
 )]
 pub(crate) async fn list(
     State(app): State<AppState>,
     _: Admin,
     Query(query): Query<Page>,
+    _: Reached,
 ) -> Result<Json<Venues>> {
     let found = app.catalog.venues(calls::page(&query)?).await.map_err(calls::refused)?;
     let venues = found.items.into_iter().map(VenueView::from).collect();
@@ -124,14 +123,13 @@ pub(crate) async fn list(
 /// One venue
 #[utoipa::path(
     get, path = "/v1/admin/venues/{venue_id}", tag = "organiser",
-    params(("venue_id" = u64, Path)),
     responses((status = 200, body = VenueView), (status = 404, body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn one(
     State(app): State<AppState>,
     _: Admin,
     ids: Ids,
+    _: Reached,
 ) -> Result<Json<VenueView>> {
     let venue = app.catalog.venue(venue_id(&ids)?).await.map_err(calls::refused)?;
     Ok(Json(venue.into()))
@@ -140,9 +138,8 @@ pub(crate) async fn one(
 /// Changes a venue
 #[utoipa::path(
     patch, path = "/v1/admin/venues/{venue_id}", tag = "organiser",
-    params(("venue_id" = u64, Path)), request_body = VenueChange,
+    request_body = VenueChange,
     responses((status = 200, body = VenueView), (status = 404, body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn change(
     State(app): State<AppState>,
@@ -167,9 +164,7 @@ pub(crate) async fn change(
 /// Takes a venue out of the catalog
 #[utoipa::path(
     delete, path = "/v1/admin/venues/{venue_id}", tag = "organiser",
-    params(("venue_id" = u64, Path)),
     responses((status = 204), (status = 409, description = "`in-use`", body = ProblemView)),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn delete(State(app): State<AppState>, _: Admin, ids: Ids) -> Result<StatusCode> {
     let id = venue_id(&ids)?;
@@ -182,14 +177,12 @@ pub(crate) async fn delete(State(app): State<AppState>, _: Admin, ids: Ids) -> R
 /// Gives a venue its seats: a pretix seating plan, or `{"generate": ...}`
 #[utoipa::path(
     put, path = "/v1/admin/venues/{venue_id}/plan", tag = "organiser",
-    params(("venue_id" = u64, Path)),
     request_body(content = serde_json::Value, content_type = "application/json"),
     responses(
         (status = 200, body = PlanView),
         (status = 400, description = "`bad-plan` with `pointer`", body = ProblemView),
         (status = 409, description = "`in-use`", body = ProblemView),
     ),
-    security(("bearer" = []), ("cookie" = [])),
 )]
 pub(crate) async fn put_plan(
     State(app): State<AppState>,
