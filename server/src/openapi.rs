@@ -76,6 +76,20 @@ use crate::problem::Code;
 )]
 struct Description;
 
+/// Ids that are opaque texts; all others are numbers of the catalog.
+const TEXT_IDS: [&str; 3] = ["hold_id", "order_id", "ticket_id"];
+/// Calls that need no token.
+const PUBLIC: [&str; 8] = [
+    "/v1/auth/signup",
+    "/v1/auth/signin",
+    "/v1/auth/refresh",
+    "/v1/shows",
+    "/v1/shows/{show_id}",
+    "/v1/showtimes/{showtime_id}",
+    "/v1/showtimes/{showtime_id}/seats",
+    "/v1/showtimes/{showtime_id}/stream",
+];
+
 /// The description, made once.
 pub(crate) fn description() -> &'static Value {
     static DESCRIPTION: OnceLock<Value> = OnceLock::new();
@@ -85,12 +99,34 @@ pub(crate) fn description() -> &'static Value {
             "bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"},
             "cookie": {"type": "apiKey", "in": "cookie", "name": crate::accounts::ACCESS_COOKIE},
         });
+        let paths = api["paths"].as_object_mut().expect("there are calls");
+        for (path, calls) in paths {
+            let calls = calls.as_object_mut().expect("by method");
+            calls.values_mut().for_each(|call| complete(path, call));
+        }
         let codes = Code::ALL.iter().map(|code| {
             json!({"code": code.name(), "status": code.status().as_u16(), "title": code.title()})
         });
         api["x-problem-codes"] = codes.collect();
         api
     })
+}
+
+/// Says of a call what its path says already: its parameters there, and whether it needs a token.
+fn complete(path: &str, call: &mut Value) {
+    let names = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
+    let declared = names.map(|name| {
+        let kind = if TEXT_IDS.contains(&name) { "string" } else { "integer" };
+        json!({"name": name, "in": "path", "required": true, "schema": {"type": kind}})
+    });
+    let mut parameters: Vec<Value> = declared.collect();
+    if let Some(known) = call["parameters"].as_array() {
+        parameters.extend(known.iter().cloned());
+    }
+    call["parameters"] = parameters.into();
+    if path.starts_with("/v1/") && !PUBLIC.contains(&path) {
+        call["security"] = json!([{"bearer": []}, {"cookie": []}]);
+    }
 }
 
 /// The call.
@@ -118,6 +154,19 @@ mod tests {
             assert!(schemas.contains_key(name), "{name}");
         }
         assert!(schemas.contains_key("Problem"));
+    }
+
+    #[test]
+    fn every_variable_of_a_path_is_declared_once() {
+        for (path, calls) in description()["paths"].as_object().expect("paths") {
+            for call in calls.as_object().expect("by method").values() {
+                let parameters = call["parameters"].as_array().expect("a list");
+                let declared = parameters.iter().filter(|parameter| parameter["in"] == "path");
+                let declared: Vec<_> = declared.filter_map(|p| p["name"].as_str()).collect();
+                let variables = path.split(['{', '}']).skip(1).step_by(2);
+                assert_eq!(declared, variables.collect::<Vec<_>>(), "{path}");
+            }
+        }
     }
 
     #[test]
