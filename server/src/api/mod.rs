@@ -13,18 +13,19 @@ pub(crate) mod orders;
 pub(crate) mod organiser;
 
 use axum::Router;
-use axum::http::{HeaderName, Uri};
+use axum::http::HeaderName;
 use axum::routing::{get, post, put};
 use tmomi_engine::ids::Seq;
 
 use self::organiser::{blocks, events, shows, showtimes, venues};
 use crate::app::{App, AppState};
+use crate::config::Settings;
 use crate::problem::{Code, Problem};
 use crate::{openapi, pages, streams};
 
 /// Every route of the main listener.
 pub(crate) fn router(app: AppState) -> Router {
-    let public_metrics = app.settings.metrics_public.is_on();
+    let public_metrics = serves_metrics(&app.settings);
     let metrics = Router::new().route("/metrics", get(operating::metrics));
     Router::new()
         .route("/", get(pages::home))
@@ -117,8 +118,14 @@ fn organiser_routes() -> Router<AppState> {
         .route("/v1/admin/showtimes/{showtime_id}/events", get(events::events))
 }
 
-async fn not_found(uri: Uri) -> Problem {
-    let _ = uri;
+/// Whether the main listener has the metrics: if somebody asked for it, or if nobody but this
+/// machine can reach it, and there is no other place for them.
+fn serves_metrics(settings: &Settings) -> bool {
+    let private = settings.listen.ip().is_loopback() && settings.trusted_proxies.0.is_empty();
+    settings.metrics_public.is_on() || (private && settings.metrics_listen.0.is_none())
+}
+
+async fn not_found() -> Problem {
     Problem::new(Code::NotFound, "there is nothing at this path; /docs lists the calls")
 }
 
@@ -130,4 +137,31 @@ async fn method_not_allowed() -> Problem {
 /// The header with a `seq` for answers that have no body.
 pub(crate) fn seq_header(app: &App, seq: Seq) -> [(HeaderName, String); 1] {
     [(HeaderName::from_static("tmomi-seq"), app.seq_text(seq))]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Layer, Switch};
+
+    #[test]
+    fn metrics_are_public_only_if_asked_for() {
+        let serves = |listen: &str, metrics: Option<&str>, proxy: Option<&str>, public| {
+            let layer = Layer {
+                listen: Some(listen.parse().expect("an address")),
+                metrics_listen: metrics.map(|address| address.parse().expect("an address")),
+                trusted_proxies: proxy.map(|proxy| proxy.parse().expect("an address")),
+                metrics_public: Some(if public { Switch::On } else { Switch::Off }),
+                ..Layer::default()
+            };
+            serves_metrics(&Settings::from(layer))
+        };
+        let (here, everywhere) = ("127.0.0.1:80", "0.0.0.0:80");
+        assert!(serves(here, None, None, false));
+        assert!(serves("[::1]:80", None, None, false));
+        assert!(!serves(here, Some("127.0.0.1:81"), None, false));
+        assert!(!serves(here, None, Some("127.0.0.1"), false), "a proxy opens it to others");
+        assert!(!serves(everywhere, None, None, false));
+        assert!(serves(everywhere, None, None, true));
+    }
 }
