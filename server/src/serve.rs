@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tmomi_engine::EngineConfig;
 use tmomi_persist::catalog::{Catalog, CatalogError, NewUser, Noun, Role};
@@ -51,6 +52,9 @@ const TASKS_GRACE: Duration = Duration::from_secs(2);
 /// [`Failure`] that says what could not be started or ended, where, and what to do.
 pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
     raise_handle_limit();
+    // Whatever is made from here on is for its owner only: the catalog has the keys that sign
+    // tokens, and the data folder may be one that everybody reads.
+    rustix::process::umask(Mode::from_raw_mode(0o077));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if settings.threads > 0 {
         runtime.worker_threads(settings.threads as usize);

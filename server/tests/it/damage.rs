@@ -191,3 +191,21 @@ async fn settings_that_are_none_are_refused_by_name() {
     let (_, said) = launch.arguments(&["serve", "--config", &path]).start_refused();
     assert!(said.contains("lisen") && said.contains("tmomi.toml"), "{said}");
 }
+
+/// The catalog has the keys that sign tokens. Planted bug: files are made as the shell says.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_kept_is_for_its_owner_only() {
+    use std::os::unix::fs::PermissionsExt;
+    let launch = Launch::new();
+    std::fs::create_dir(launch.data()).expect("a folder");
+    let everybody = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(launch.data(), everybody).expect("it is ours");
+    let server = launch.start();
+    let files = files_below(launch.data());
+    assert!(files.iter().any(|file| file.ends_with("catalog.db")), "{files:?}");
+    for file in files {
+        let mode = std::fs::metadata(&file).expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o077, 0, "{}", file.display());
+    }
+    drop(server);
+}
