@@ -52,8 +52,8 @@ fn one_of_two_gets_an_overlapping_seat() {
     });
 }
 
-/// R10. Planted: `look_at` leaves the version out; `look_at` calls a tried bit taken; `untry` clears
-/// `trying` before it counts the version.
+/// R10. Planted: `look_at` leaves the version out; `look_at` calls a tried bit taken; `untry`
+/// clears `trying` before it counts the version.
 #[test]
 fn a_seat_that_is_only_tried_is_not_called_taken() {
     loom::model(|| {

@@ -4,14 +4,13 @@
 //! number finds it without a search. Orders are kept for ever, in the order of their confirmation,
 //! each with a link to the buyer's order before it.
 
+use tmomi_engine::SLOTS_MAX;
 use tmomi_engine::ids::{BuyerId, EntryId, HoldId, HoldSlot, Part, Seq, ShowtimeId, TimeMs};
 
 use super::divergence::Contradiction;
 use super::id_map::IdMap;
 use super::recent::Recent;
 
-/// Slab records at most, as a bound on what a damaged event can make us allocate.
-const SLOTS_MAX: u32 = 1 << 28;
 /// Ended holds remembered at most. A shard that ends more within a day forgets the oldest early:
 /// a client that asks after a hold so old is told that there is none.
 const ENDED_MAX: usize = 1 << 20;
@@ -329,6 +328,7 @@ impl Holds {
 
     fn free_slot(&mut self, slot: HoldSlot) -> Result<&mut Slot, Contradiction> {
         let taken = Contradiction::SlotTaken(slot);
+        // A bound on what a damaged event can make us allocate.
         if slot.0 >= SLOTS_MAX {
             return Err(taken);
         }
