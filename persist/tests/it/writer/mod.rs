@@ -436,9 +436,12 @@ async fn a_writer_that_panicked_is_not_at_work() {
     let writer = Writer::new(config(60), Broken, sink, TwoHouses::new(), dead);
     let state = writer.state();
     let handle = tmomi_persist::writer::spawn(writer).unwrap();
-    while state.status() == Status::Running {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
+    let ended = async {
+        while state.status() == Status::Running {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, ended).await.expect("it is not at work");
     handle.stop();
     assert_eq!(state.status(), Status::Failed(WriterError::Panicked));
 }
