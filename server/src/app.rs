@@ -176,13 +176,17 @@ impl App {
         let problem = || Problem::bad_request("min_seq must be the seq of an answer");
         let (epoch, seq) = parse_seq(text).ok_or_else(problem)?;
         let late = || Problem::overloaded("this node has not seen min_seq yet");
-        if epoch.is_some_and(|epoch| epoch > self.shard.epoch()) {
-            return Err(late());
-        }
-        if seq > self.shard.applied() {
+        let of_later_reign = epoch.is_some_and(|epoch| epoch > self.shard.epoch());
+        if of_later_reign || seq > self.shard.applied() {
             let many = || Problem::overloaded("too many requests wait for a min_seq");
             let _place = self.min_seq_waits.try_acquire().map_err(|_| many())?;
-            let reached = tokio::time::timeout(MIN_SEQ_WAIT, self.shard.wait(seq)).await;
+            let reached = async {
+                match of_later_reign {
+                    true => std::future::pending().await,
+                    false => self.shard.wait(seq).await,
+                }
+            };
+            let reached = tokio::time::timeout(MIN_SEQ_WAIT, reached).await;
             reached.map_err(|_| late())?.map_err(|_| Problem::not_committed())?;
         }
         Ok(seq)

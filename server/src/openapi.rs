@@ -112,7 +112,8 @@ pub(crate) fn description() -> &'static Value {
     })
 }
 
-/// Says of a call what its path says already: its parameters there, and whether it needs a token.
+/// Says of a call what is the same for all: the parameters in its path, whether it needs a token,
+/// and what a refusal looks like.
 fn complete(path: &str, call: &mut Value) {
     let names = path.split('{').skip(1).filter_map(|rest| rest.split('}').next());
     let declared = names.map(|name| {
@@ -127,6 +128,14 @@ fn complete(path: &str, call: &mut Value) {
     if path.starts_with("/v1/") && !PUBLIC.contains(&path) {
         call["security"] = json!([{"bearer": []}, {"cookie": []}]);
     }
+    let content =
+        json!({"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}});
+    let responses = call["responses"].as_object_mut().expect("a call has answers");
+    for (_, refusal) in responses.iter_mut().filter(|(status, _)| status.as_str() >= "400") {
+        refusal["content"] = content.clone();
+    }
+    let any = json!({"description": "Every refusal is a problem.", "content": content});
+    responses.insert("default".into(), any);
 }
 
 /// The call.
@@ -154,6 +163,24 @@ mod tests {
             assert!(schemas.contains_key(name), "{name}");
         }
         assert!(schemas.contains_key("Problem"));
+    }
+
+    #[test]
+    fn every_refusal_is_described_as_a_problem() {
+        for calls in description()["paths"].as_object().expect("paths").values() {
+            for call in calls.as_object().expect("by method").values() {
+                let responses = call["responses"].as_object().expect("by status");
+                let refusals = responses.iter().filter(|(status, _)| status.as_str() >= "400");
+                for (status, refusal) in refusals {
+                    let kinds = refusal["content"].as_object().expect("by media type");
+                    assert!(kinds.keys().eq(["application/problem+json"]), "{status}: {call}");
+                }
+                assert!(responses.contains_key("default"));
+            }
+        }
+        // What is left out while somebody waits may be left out.
+        let required = &description()["components"]["schemas"]["PlaceBody"]["required"];
+        assert_eq!(required, &json!(["number", "state", "ahead"]));
     }
 
     #[test]

@@ -273,7 +273,8 @@ pub(crate) async fn showtime(
 }
 
 #[utoipa::path(get, path = "/v1/showtimes/{showtime_id}/seats", tag = "catalog",
-    params(SeatsQuery, MinSeq), responses((status = 200, body = String), (status = 304)))]
+    params(SeatsQuery, MinSeq), responses((status = 200, body = serde_json::Value,
+        content_type = "application/json"), (status = 304)))]
 pub(crate) async fn seats(
     State(app): State<AppState>,
     ids: Ids,

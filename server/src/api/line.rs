@@ -1,5 +1,7 @@
 //! The waiting line: joining, looking, leaving.
 
+use std::sync::Arc;
+
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
@@ -19,6 +21,7 @@ use crate::idempotency::reused;
 use crate::problem::{Code, Problem, Result};
 use crate::refusals;
 use crate::standing::{Admission, AdmissionBody, LineView, Standing};
+use crate::text::When;
 
 /// Where a buyer stands.
 #[derive(Debug, Serialize, ToSchema)]
@@ -32,9 +35,16 @@ pub(crate) struct PlaceBody {
     ahead: u32,
     /// When the turn will come, in ms from now; null if that cannot be known.
     eta_ms: Option<u64>,
-    /// There if admitted.
-    #[serde(flatten)]
-    admission: Option<AdmissionBody>,
+    /// There if admitted: when the session ends, unless a hold is active then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<When>,
+    /// There if admitted: the same from now on, in ms.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in_ms: Option<u64>,
+    /// There if admitted: what other shops can check.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    admission_token: Option<Arc<str>>,
 }
 
 /// Takes a number, or says which the buyer has.
@@ -141,13 +151,26 @@ fn waiting(app: &App, hall: &Hall, number: LineNumber) -> Result<Standing> {
 }
 
 fn body_of(app: &App, hall: &Hall, standing: Standing) -> PlaceBody {
-    let (number, state, ahead, eta_ms, admission) = match standing {
-        Standing::Waiting(at) => (at.number, "waiting", at.ahead, at.eta_ms, None),
-        Standing::Admitted(of) => {
-            let body = AdmissionBody::of(app, hall.id(), of);
-            (of.number, "admitted", 0, Some(0), Some(body))
-        }
-        Standing::Expired(number) => (number, "expired", 0, None, None),
+    let place = |number: LineNumber, state, ahead, eta_ms| PlaceBody {
+        number: number.0,
+        state,
+        ahead,
+        eta_ms,
+        expires_at: None,
+        expires_in_ms: None,
+        admission_token: None,
     };
-    PlaceBody { number: number.0, state, ahead, eta_ms, admission }
+    match standing {
+        Standing::Waiting(at) => place(at.number, "waiting", at.ahead, at.eta_ms),
+        Standing::Admitted(of) => {
+            let admission = AdmissionBody::of(app, hall.id(), of);
+            PlaceBody {
+                expires_at: Some(admission.expires_at),
+                expires_in_ms: Some(admission.expires_in_ms),
+                admission_token: Some(admission.admission_token),
+                ..place(of.number, "admitted", 0, Some(0))
+            }
+        }
+        Standing::Expired(number) => place(number, "expired", 0, None),
+    }
 }
