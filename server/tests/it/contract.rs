@@ -158,14 +158,22 @@ async fn every_read_waits_for_min_seq() {
         paths.push(format!("/v1/admin/{plural}"));
         paths.push(format!("/v1/admin/{plural}/{number}"));
     }
+    // Each waits for five seconds, so all of them do it at once.
+    let mut waits = tokio::task::JoinSet::new();
     for path in paths {
         let reply = sale.admin.get(&format!("{path}?min_seq={seq}")).await;
         assert_eq!(reply.status, 200, "{path}: {}", reply.text());
         let reply = sale.admin.get(&format!("{path}?min_seq=x")).await;
         assert_eq!(reply.status, 400, "{path}");
-        // An epoch that this node has not seen.
-        let reply = sale.admin.get(&format!("{path}?min_seq=999999-1")).await;
-        reply.refused(503, "overloaded");
+        let client = sale.admin.clone();
+        waits.spawn(async move {
+            // An epoch that this node has not seen.
+            let reply = client.get(&format!("{path}?min_seq=999999-1")).await;
+            reply.refused(503, "overloaded");
+        });
+    }
+    while let Some(waited) = waits.join_next().await {
+        waited.expect("it was refused");
     }
     let nowhere = sale.admin.get("/v1/showtimes/999999?min_seq=x").await;
     nowhere.refused(400, "bad-request");
