@@ -249,7 +249,7 @@ impl Handle {
         blob: Option<Box<[u8]>>,
         context: Context,
     ) -> Result<Seq, Reject> {
-        house.map.look(parts)?;
+        house.map.check(parts)?;
         self.check_room()?;
         house.map.take(parts)?;
         let body = Body::Blocked { first: parts[0], key: context.key };

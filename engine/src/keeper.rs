@@ -39,8 +39,6 @@ pub struct Keeper {
     /// Admitted entries whose session is over, but not their last hold: they are looked at when it
     /// ends.
     held_over: HashSet<(ShowtimeId, EntryId)>,
-    /// The time of the last tick.
-    now: TimeMs,
     desks: Vec<Desk>,
 }
 
@@ -70,7 +68,7 @@ impl Keeper {
     ) -> Keeper {
         let handle = Handle::new(Arc::clone(&engine.shared));
         let (timers, held_over, desks) = (Timers::new(now), HashSet::new(), Vec::new());
-        let mut keeper = Keeper { engine, handle, reader, timers, held_over, now, desks };
+        let mut keeper = Keeper { engine, handle, reader, timers, held_over, desks };
         for hold in state.holds.iter().filter(|hold| !hold.confirmed) {
             keeper.timers.set(now, hold.deadline, Timer::Hold(hold.id.slot));
         }
@@ -137,7 +135,6 @@ impl Keeper {
     /// is. The events come with a later `drain`. To keep a deadline within 10 ms, call it every
     /// 5 ms or more often.
     pub fn tick(&mut self, now: TimeMs) {
-        self.now = self.now.max(now);
         let due = self.timers.advance(now);
         for _ in 0..due.min(DUE_PER_TICK_MAX) {
             if !self.engine.shared.ring.has_room() {

@@ -2,7 +2,8 @@
 //!
 //! A timer says when to look, not what to do: whoever gets it looks at the word of the hold or of
 //! the entry and sets the timer again if it came too early. So a hold that is released and made
-//! again finds the timer of the one before still set, and the timers are no more than the records.
+//! again finds the timer of the one before still set: as long as holds last equally long, there is
+//! one timer a record. One that an earlier one overtook stays in the wheel until its time.
 
 use std::collections::{HashMap, VecDeque};
 

@@ -6,7 +6,8 @@ use std::thread;
 use tmomi_engine::event::{Body, LineMode, LineSettings};
 use tmomi_engine::ids::{BlockIndex, BuyerId, HoldId, HoldSlot, Part, Seq};
 use tmomi_engine::state::Place;
-use tmomi_engine::{Context, HOLD_TTL_MS_MAX, OpenShowtime, Reject};
+use tmomi_engine::{BestRequest, Context, HOLD_TTL_MS_MAX, Handle, Held, HoldRequest, House};
+use tmomi_engine::{OpenShowtime, Reject};
 
 use super::{house, stress};
 use crate::desk::{SHOW, request, show};
@@ -42,19 +43,25 @@ fn of_all_who_want_a_seat_one_gets_it() {
     assert!(trial.fold.shows[&SHOW].taken.is_empty());
 }
 
-/// R10. Plant: a bit that somebody is only trying is reported as taken.
-#[test]
-fn a_seat_that_others_only_try_for_is_never_unavailable() {
-    const WIDE: u32 = 8;
-    let show = OpenShowtime { limit: 1_000, ..show(&house(WIDE + 1, 4)) };
+/// Blocks of the house of [`while_others_only_try`] that can be had; one more is off sale.
+const WIDE: u32 = 8;
+
+/// Lets one thread make requests that are refused in their last block, having tried all others,
+/// while another holds by `hold` what nobody else gets. Panics if that one is told anything but
+/// that others are trying.
+fn while_others_only_try(
+    seats_per_row: u32,
+    trial: u64,
+    hold: impl Fn(&mut Handle, &House, HoldRequest, u32, Context) -> Result<Held, Reject> + Sync,
+) {
+    let show = OpenShowtime { limit: 1_000, ..show(&house(WIDE + 1, seats_per_row)) };
     let holding = AtomicBool::new(true);
-    stress(show, 2, 2, |worker, n| {
+    stress(show, 2, trial, |worker, n| {
         let entry = worker.enter(BuyerId(1));
         let (floor, handle) = (worker.floor, &mut worker.handle);
         let at = Context::at(floor.now());
         if n == 0 {
-            // The last block is off sale, so the wide request is refused there, having tried all
-            // others. (A hold would look first and not try; an organiser's block does not.)
+            // A hold would look first and not try; an organiser's block does not.
             let last = [part(WIDE, 1)];
             while handle.block(&floor.house, &last, None, at) == Err(Reject::RingFull) {
                 thread::yield_now();
@@ -70,9 +77,7 @@ fn a_seat_that_others_only_try_for_is_never_unavailable() {
         let request = request(entry, Some(LONG_MS), true);
         let mut told = Ok(());
         for round in 0..10 * ROUNDS as u32 {
-            // Nobody else asks for these seats but in vain.
-            let parts = [part(round % WIDE, 0b11)];
-            match handle.hold(&floor.house, request, &parts, at) {
+            match hold(handle, &floor.house, request, round, at) {
                 Ok(held) => while handle.release(held.id, at) == Err(Reject::RingFull) {},
                 Err(Reject::Contended | Reject::RingFull) => {}
                 Err(reject) => told = Err(reject),
@@ -80,6 +85,26 @@ fn a_seat_that_others_only_try_for_is_never_unavailable() {
         }
         holding.store(false, Ordering::Relaxed);
         assert_eq!(told, Ok(()), "R10");
+    });
+}
+
+/// R10. Plant: a bit that somebody is only trying is reported as taken.
+#[test]
+fn a_seat_that_others_only_try_for_is_never_unavailable() {
+    while_others_only_try(4, 2, |handle, house, request, round, at| {
+        handle.hold(house, request, &[part(round % WIDE, 0b11)], at)
+    });
+}
+
+/// R10. Plant: a search that finds nothing does not ask whether others were trying.
+#[test]
+fn a_house_that_others_only_try_for_is_never_sold_out() {
+    let (section, tier) = (None, None);
+    let all = BestRequest { count: WIDE, section, tier, adjacent: false, avoid_orphans: false };
+    while_others_only_try(1, 8, |handle, house, request, round, at| {
+        // Every other time a single seat, which no other try is in the way of for long.
+        let count = if round % 2 == 0 { WIDE } else { 1 };
+        handle.hold_best(house, request, BestRequest { count, ..all }, at)
     });
 }
 
