@@ -5,9 +5,8 @@
 //! (draining the ring, freeing the seats) is not timed.
 //!
 //! `cargo bench -p tmomi-bench --bench decisions`
-#![allow(missing_docs)]
-// The clock of a bench is the bench's own.
-#![allow(clippy::disallowed_methods)]
+#![allow(missing_docs, reason = "the macros of criterion make functions without any")]
+#![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -2,7 +2,7 @@
 //! bytes and the same sync, into a file whose room was taken before.
 //!
 //! `cargo bench -p tmomi-bench --bench journal`; the files go under `target/`.
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "the macros of criterion make functions without any")]
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;

@@ -1,7 +1,7 @@
 //! What a place in the line costs to tell, by the length of the line.
 //!
 //! `cargo bench -p tmomi-bench --bench line`
-#![allow(missing_docs)]
+#![allow(missing_docs, reason = "the macros of criterion make functions without any")]
 
 use std::hint::black_box;
 use std::time::Duration;

@@ -3,10 +3,8 @@
 //!
 //! A plain runner: it prints a table. `cargo bench -p tmomi-bench --bench recovery`; the files go
 //! under `target/`.
-#![allow(missing_docs)]
-#![allow(clippy::print_stdout)]
-// The clock of a bench is the bench's own.
-#![allow(clippy::disallowed_methods)]
+#![allow(clippy::print_stdout, reason = "its table is what it is for")]
+#![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};

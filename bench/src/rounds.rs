@@ -38,7 +38,7 @@ impl Rounds {
     }
 
     /// Prints a row for each contender: a Markdown table without its head.
-    #[allow(clippy::print_stdout)]
+    #[allow(clippy::print_stdout, reason = "its table is what a runner is for")]
     pub fn print(&self) {
         let Some(baseline) = self.contenders.first() else { return };
         for contender in &self.contenders {

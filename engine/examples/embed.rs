@@ -1,7 +1,7 @@
 //! Eight threads sell a hall of 10,000 seats, two side by side, until nothing is left.
 //!
 //! `cargo run --release -p tmomi-engine --example embed`
-#![allow(clippy::print_stdout)]
+#![allow(clippy::print_stdout, reason = "an example shows what it did")]
 
 use std::{sync::Arc, thread};
 

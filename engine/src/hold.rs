@@ -424,3 +424,23 @@ fn write_parts(record: &[AtomicU64; 8], word_3: u64, parts: &[Part]) {
 fn next_tag(top: u64) -> u64 {
     ((top >> 32).wrapping_add(1) & u64::from(u32::MAX)) << 32
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    /// Planted: what was returned stays in the cache, too.
+    #[test]
+    fn a_slot_is_in_one_place_only() {
+        let slab = Slab::new();
+        let (mut mine, mut other) = (Vec::new(), Vec::new());
+        assert!(slab.fill(&mut mine, 10 * BATCH + 3));
+        let given = mine.len();
+        slab.spill(&mut mine, 4);
+        assert_eq!(mine.len(), 4);
+        assert!(slab.fill(&mut other, given - 4));
+        let all: BTreeSet<HoldSlot> = mine.iter().chain(&other).copied().collect();
+        assert_eq!(all.len(), given, "none twice, none lost, none new");
+    }
+}

@@ -1,7 +1,5 @@
 //! A hall drawn by hand, with what files from the field have.
 
-use std::time::Duration;
-
 use expect_test::expect;
 use tmomi_engine::ids::{RowIndex, SectionIndex};
 use tmomi_engine::layout::{Layout, SectionSpec};
@@ -129,32 +127,4 @@ fn every_seat_is_found_by_the_id_it_has() {
             }
         }
     }
-}
-
-/// Not a bound that a build server must keep: run with `--release -- --ignored --nocapture`.
-#[test]
-#[ignore = "measures time, which the machine decides"]
-#[allow(clippy::disallowed_methods, reason = "a measurement has a clock")]
-fn a_hundred_thousand_seats_are_read_at_once() {
-    let row = |row: u32| {
-        let seats: Vec<String> = (0..100)
-            .map(|n| {
-                format!(
-                    r#"{{"seat_guid":"S-{row}-{n}","seat_number":"{n}","uuid":"{row}{n}",
-                    "position":{{"x":{}.5,"y":0}},"category":"A","radius":8}}"#,
-                    n * 20
-                )
-            })
-            .collect();
-        let seats = seats.join(",");
-        format!(r#"{{"row_number":"{row}","position":{{"x":0,"y":{row}}},"seats":[{seats}]}}"#)
-    };
-    let rows = (0..1_000).map(row).collect::<Vec<_>>().join(",");
-    let zone = format!(r#"{{"name":"Z","position":{{"x":0,"y":0}},"rows":[{rows}]}}"#);
-    let text = format!(r#"{{"name":"n","categories":[{{"name":"A"}}],"zones":[{zone}]}}"#);
-    let started = std::time::Instant::now();
-    let plan = Plan::from_json(text.as_bytes()).unwrap();
-    let took: Duration = started.elapsed();
-    assert_eq!(plan.report().seats, 100_000);
-    println!("{} bytes in {took:?}", text.len());
 }
