@@ -114,7 +114,7 @@ fn take_any(house: &House, request: BestRequest, parts: &mut Vec<Part>) -> Resul
             let Some(candidate) = search.next_row() else { break };
             let before = parts.len();
             propose_any(house, request, candidate.blocks, missing, parts);
-            missing -= count(&parts[before..]).min(missing);
+            missing -= count_seats(&parts[before..]).min(missing);
         }
         if missing > 0 {
             parts.clear();
@@ -185,10 +185,6 @@ fn usable(house: &House, request: BestRequest, block: u32) -> u64 {
 
 fn free_in(house: &House, request: BestRequest, blocks: Range<u32>) -> u32 {
     blocks.map(|block| usable(house, request, block).count_ones()).sum()
-}
-
-fn count(parts: &[Part]) -> u32 {
-    parts.iter().map(|part| part.mask.count_ones()).sum()
 }
 
 /// Up to `count` free seats of the blocks, the first ones; `true` if there are so many.

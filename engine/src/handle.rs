@@ -12,11 +12,11 @@ use std::sync::Arc;
 use crate::emit::Decision;
 use crate::engine::Shared;
 use crate::event::{Body, LineSettings};
-use crate::hold::{Facts, Found, State, Word};
+use crate::hold::{Facts, Found, Owned, State};
 use crate::hold::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN};
 use crate::house::House;
 use crate::ids::{EntryId, HoldId, HoldSlot, LineNumber, Part, RequestKey, Seq};
-use crate::ids::{ShowtimeId, TimeMs};
+use crate::ids::{ShowtimeId, TimeMs, count_seats};
 use crate::layout::Layout;
 use crate::reject::{Conflict, Reject};
 
@@ -149,16 +149,17 @@ impl Handle {
     ) -> Result<Extended, Reject> {
         check_ttl(ttl_ms)?;
         let now = context.now;
-        let seen = self.own_active(id, now)?;
-        let facts = self.read_owned(id);
+        let Handle { shared, parts, .. } = self;
+        let owned = own_active(shared, id, now)?;
+        owned.parts(parts);
+        let facts = owned.facts();
         let latest = facts.created_at.plus_ms(HOLD_TTL_MS_MAX.into());
         let deadline = now.plus_ms(ttl_ms.into()).min(latest);
         let ttl_ms = deadline.since_ms(now) as u32;
-        let house = self.shared.house(facts.house);
-        let (entry, first) = (facts.entry, self.parts[0]);
-        let body = Body::Extended { hold: id, entry, first, ttl_ms };
-        let seq = self.publish_seats(house, body, None, now);
-        self.shared.slab.settle(id.slot, seen, deadline, State::Active);
+        let house = shared.house(facts.house);
+        let body = Body::Extended { hold: id, entry: facts.entry, first: parts[0], ttl_ms };
+        let seq = claim(shared, house, parts, now).publish_parts(body, parts, None);
+        owned.settle(deadline, State::Active);
         Ok(Extended { deadline, seq })
     }
 
@@ -174,16 +175,18 @@ impl Handle {
         blob: Option<Box<[u8]>>,
         context: Context,
     ) -> Result<Seq, Reject> {
-        let seen = self.own_active(id, context.now)?;
-        let facts = self.read_owned(id);
-        let house = self.shared.house(facts.house);
-        let (entry, first, key) = (facts.entry, self.parts[0], context.key);
-        let body = Body::Confirmed { hold: id, entry, first, key };
-        let decision = self.claim(house, context.now);
+        let Handle { shared, parts, .. } = self;
+        let owned = own_active(shared, id, context.now)?;
+        owned.parts(parts);
+        let Facts { entry, house, .. } = owned.facts();
+        let house = shared.house(house);
+        let body = Body::Confirmed { hold: id, entry, first: parts[0], key: context.key };
+        let decision = claim(shared, house, parts, context.now);
         house.line.give_back(entry, 0, true);
-        let seq = decision.publish_parts(body, &self.parts, blob);
-        self.parts.iter().for_each(|part| house.map.set_sold(*part, true));
-        self.shared.slab.settle(id.slot, seen, seen.deadline(), State::Confirmed);
+        let seq = decision.publish_parts(body, parts, blob);
+        parts.iter().for_each(|part| house.map.set_sold(*part, true));
+        let deadline = owned.deadline();
+        owned.settle(deadline, State::Confirmed);
         Ok(seq)
     }
 
@@ -194,25 +197,28 @@ impl Handle {
     /// `HoldExpired` at or after the deadline, `HoldConfirmed`, `HoldGone`, `Contended`,
     /// `RingFull`.
     pub fn release(&mut self, id: HoldId, context: Context) -> Result<Seq, Reject> {
-        let seen = self.own_active(id, context.now)?;
+        let Handle { shared, slots, parts, .. } = self;
+        let owned = own_active(shared, id, context.now)?;
         let make = |entry, first| Body::Released { hold: id, entry, first };
-        Ok(self.free(id, seen, true, context.now, make))
+        Ok(free(shared, slots, parts, owned, true, context.now, make))
     }
 
     /// Ends the hold of a record if its deadline is not after `now`; for the keeper.
     pub(crate) fn expire(&mut self, slot: HoldSlot, now: TimeMs) -> Expiry {
-        let (id, found) = self.shared.slab.in_slot(slot);
+        let Handle { shared, slots, parts, .. } = self;
+        let (id, found) = shared.slab.in_slot(slot);
         let seen = match found {
             Found::Active(seen) if seen.deadline() > now => return Expiry::Later(seen.deadline()),
             Found::Active(seen) => seen,
             Found::Confirmed(_) | Found::Gone => return Expiry::Done,
             Found::Contended => return Expiry::NotNow,
         };
-        if self.check_room().is_err() || !self.shared.slab.own(id.slot, seen) {
+        if check_room(shared).is_err() {
             return Expiry::NotNow;
         }
+        let Some(owned) = seen.own() else { return Expiry::NotNow };
         let make = |entry, first| Body::Expired { hold: id, entry, first };
-        self.free(id, seen, true, now, make);
+        free(shared, slots, parts, owned, true, now, make);
         Expiry::Done
     }
 
@@ -222,15 +228,16 @@ impl Handle {
     ///
     /// `HoldGone` if it is no order (any more), `Contended`, `RingFull`.
     pub fn refund(&mut self, id: HoldId, context: Context) -> Result<Seq, Reject> {
-        self.check_room()?;
+        let Handle { shared, slots, parts, .. } = self;
+        check_room(shared)?;
         loop {
-            match self.shared.slab.find(id) {
-                Found::Confirmed(seen) if self.shared.slab.own(id.slot, seen) => {
+            match shared.slab.find(id) {
+                Found::Confirmed(seen) => {
+                    let Some(owned) = seen.own() else { continue };
                     let key = context.key;
                     let make = |entry, first| Body::Refunded { hold: id, entry, first, key };
-                    return Ok(self.free(id, seen, false, context.now, make));
+                    return Ok(free(shared, slots, parts, owned, false, context.now, make));
                 }
-                Found::Confirmed(_) => {}
                 Found::Active(_) | Found::Gone => return Err(Reject::HoldGone),
                 Found::Contended => return Err(Reject::Contended),
             }
@@ -294,62 +301,6 @@ impl Handle {
         Ok(seq)
     }
 
-    /// Owns an active hold; refuses one at or past its deadline, whether or not the keeper has
-    /// come to end it: it can only expire.
-    fn own_active(&mut self, id: HoldId, now: TimeMs) -> Result<Word, Reject> {
-        self.check_room()?;
-        loop {
-            match self.shared.slab.find(id) {
-                Found::Active(seen) => {
-                    if now >= seen.deadline() {
-                        return Err(Reject::HoldExpired);
-                    }
-                    if self.shared.slab.own(id.slot, seen) {
-                        return Ok(seen);
-                    }
-                }
-                Found::Confirmed(_) => return Err(Reject::HoldConfirmed),
-                Found::Gone => return Err(Reject::HoldGone),
-                Found::Contended => return Err(Reject::Contended),
-            }
-        }
-    }
-
-    /// Reads an owned hold: its facts, and its parts into `self.parts`.
-    fn read_owned(&mut self, id: HoldId) -> Facts {
-        self.parts.clear();
-        self.shared.slab.parts(id.slot, &mut self.parts);
-        self.shared.slab.facts(id.slot)
-    }
-
-    /// Ends an owned hold or order: number, the buyer's account, event, and then the seats.
-    fn free(
-        &mut self,
-        id: HoldId,
-        seen: Word,
-        active: bool,
-        now: TimeMs,
-        make: impl FnOnce(EntryId, Part) -> Body,
-    ) -> Seq {
-        let facts = self.read_owned(id);
-        let house = self.shared.house(facts.house);
-        let body = make(facts.entry, self.parts[0]);
-        let seats = self.parts.iter().map(|part| part.mask.count_ones()).sum();
-        let decision = self.claim(house, now);
-        // Whoever uses what is free on the account now claims a higher number; and whoever reads
-        // the event finds the account without this hold.
-        house.line.give_back(facts.entry, seats, active);
-        let seq = decision.publish_parts(body, &self.parts, None);
-        for part in &self.parts {
-            if !active {
-                house.map.set_sold(*part, false);
-            }
-            house.map.give_back(*part);
-        }
-        self.shared.slab.end(id.slot, seen, &mut self.slots);
-        seq
-    }
-
     /// Claims and publishes a decision about `self.parts`; gives its last number.
     fn publish_seats(
         &self,
@@ -358,17 +309,76 @@ impl Handle {
         blob: Option<Box<[u8]>>,
         now: TimeMs,
     ) -> Seq {
-        self.claim(house, now).publish_parts(body, &self.parts, blob)
-    }
-
-    /// Claims the numbers of a decision about `self.parts`.
-    fn claim(&self, house: &House, now: TimeMs) -> Decision<'_> {
-        Decision::claim_for(&self.shared.ring, now, house.showtime(), &self.parts)
+        claim(&self.shared, house, &self.parts, now).publish_parts(body, &self.parts, blob)
     }
 
     fn check_room(&self) -> Result<(), Reject> {
-        if self.shared.ring.has_room() { Ok(()) } else { Err(Reject::RingFull) }
+        check_room(&self.shared)
     }
+}
+
+#[inline]
+fn check_room(shared: &Shared) -> Result<(), Reject> {
+    if shared.ring.has_room() { Ok(()) } else { Err(Reject::RingFull) }
+}
+
+/// Claims the numbers of a decision about `parts`.
+#[inline]
+fn claim<'a>(shared: &'a Shared, house: &House, parts: &[Part], now: TimeMs) -> Decision<'a> {
+    Decision::claim_for(&shared.ring, now, house.showtime(), parts)
+}
+
+/// Owns an active hold; refuses one at or past its deadline, whether or not the keeper has come to
+/// end it: it can only expire.
+#[inline]
+fn own_active(shared: &Shared, id: HoldId, now: TimeMs) -> Result<Owned<'_>, Reject> {
+    check_room(shared)?;
+    loop {
+        match shared.slab.find(id) {
+            Found::Active(seen) if now >= seen.deadline() => return Err(Reject::HoldExpired),
+            Found::Active(seen) => {
+                if let Some(owned) = seen.own() {
+                    return Ok(owned);
+                }
+            }
+            Found::Confirmed(_) => return Err(Reject::HoldConfirmed),
+            Found::Gone => return Err(Reject::HoldGone),
+            Found::Contended => return Err(Reject::Contended),
+        }
+    }
+}
+
+/// Ends an owned hold or order: number, the buyer's account, event, and then the seats. Its parts
+/// are in `parts` afterwards, its records in `slots`.
+#[inline]
+fn free(
+    shared: &Shared,
+    slots: &mut Vec<HoldSlot>,
+    parts: &mut Vec<Part>,
+    owned: Owned<'_>,
+    active: bool,
+    now: TimeMs,
+    make: impl FnOnce(EntryId, Part) -> Body,
+) -> Seq {
+    owned.parts(parts);
+    let Facts { entry, house, .. } = owned.facts();
+    let house = shared.house(house);
+    // What is exchanged below, one after the other, is waited for at once.
+    house.preload([(entry, &parts[..])]);
+    let body = make(entry, parts[0]);
+    let decision = claim(shared, house, parts, now);
+    // Whoever uses what is free on the account now claims a higher number; and whoever reads the
+    // event finds the account without this hold.
+    house.line.give_back(entry, count_seats(parts), active);
+    let seq = decision.publish_parts(body, parts, None);
+    for part in &*parts {
+        if !active {
+            house.map.set_sold(*part, false);
+        }
+        house.map.give_back(*part);
+    }
+    owned.end(slots);
+    seq
 }
 
 impl Drop for Handle {

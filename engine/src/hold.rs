@@ -110,16 +110,28 @@ impl Word {
 
 /// What a look at a hold found.
 #[must_use]
-pub(crate) enum Found {
-    /// It is active; the word to own it by.
-    Active(Word),
-    /// It is an order; the word to own it by.
-    Confirmed(Word),
+pub(crate) enum Found<'a> {
+    /// It is active.
+    Active(Seen<'a>),
+    /// It is an order.
+    Confirmed(Seen<'a>),
     /// The record is free or another hold's.
     Gone,
     /// Somebody owned it all the time.
     Contended,
 }
+
+/// A hold as it was found. It may be another's to change by now.
+pub(crate) struct Seen<'a> {
+    slab: &'a Slab,
+    slot: HoldSlot,
+    words: &'a [AtomicU64; 8],
+    word: Word,
+}
+
+/// A hold whose state word is BUSY because of the caller, who must `settle` or `end` it.
+#[must_use = "an owned hold must be settled or ended"]
+pub(crate) struct Owned<'a>(Seen<'a>);
 
 /// A record that is free, and the generation of its next use.
 pub(crate) struct NewRecord<'a> {
@@ -260,7 +272,15 @@ impl Slab {
     }
 
     /// What the hold is now; waits while somebody owns it.
-    pub(crate) fn find(&self, id: HoldId) -> Found {
+    pub(crate) fn find(&self, id: HoldId) -> Found<'_> {
+        match self.find_now(id) {
+            Found::Contended => self.wait_for(id),
+            found => found,
+        }
+    }
+
+    #[cold]
+    fn wait_for(&self, id: HoldId) -> Found<'_> {
         let mut patience = Patience::new();
         loop {
             match self.find_now(id) {
@@ -271,22 +291,25 @@ impl Slab {
     }
 
     /// As [`find`](Self::find), but without waiting.
-    pub(crate) fn find_now(&self, id: HoldId) -> Found {
-        let Some(record) = self.records.get(id.slot.0) else { return Found::Gone };
+    #[inline]
+    pub(crate) fn find_now(&self, id: HoldId) -> Found<'_> {
+        let slot = id.slot;
+        let Some(words) = self.records.get(slot.0) else { return Found::Gone };
         // Acquire pairs with the Release stores of the word. The record may become another
         // hold's right after; then `own` fails, because the word is another.
-        let word = Word(record[0].load(Ordering::Acquire));
+        let word = Word(words[0].load(Ordering::Acquire));
+        let seen = Seen { slab: self, slot, words, word };
         match word.state() {
-            _ if record[1].load(Ordering::Relaxed) != id.seq.0 => Found::Gone,
+            _ if words[1].load(Ordering::Relaxed) != id.seq.0 => Found::Gone,
             State::Free => Found::Gone,
-            State::Active => Found::Active(word),
-            State::Confirmed => Found::Confirmed(word),
+            State::Active => Found::Active(seen),
+            State::Confirmed => Found::Confirmed(seen),
             State::Busy => Found::Contended,
         }
     }
 
     /// The hold that is in the record now, and what it is.
-    pub(crate) fn in_slot(&self, slot: HoldSlot) -> (HoldId, Found) {
+    pub(crate) fn in_slot(&self, slot: HoldSlot) -> (HoldId, Found<'_>) {
         let seq = self.records.get(slot.0).map_or(0, |record| record[1].load(Ordering::Acquire));
         let id = HoldId { slot, seq: Seq(seq) };
         (id, self.find_now(id))
@@ -299,63 +322,13 @@ impl Slab {
         word.store(active.with(State::Confirmed).0, Ordering::Release);
     }
 
-    /// Makes the word `seen` BUSY: the caller owns the hold now and must `settle` or `end` it.
-    pub(crate) fn own(&self, slot: HoldSlot, seen: Word) -> bool {
-        let record = self.records.row(slot.0);
-        let busy = seen.with(State::Busy).0;
-        // Acquire pairs with the Release stores of the word; there is nothing to release yet.
-        record[0].compare_exchange(seen.0, busy, Ordering::Acquire, Ordering::Relaxed).is_ok()
-    }
-
-    /// Stores what an owned hold is from now on. `seen` is the word it was owned by.
-    pub(crate) fn settle(&self, slot: HoldSlot, seen: Word, deadline: TimeMs, state: State) {
-        let word = Word::new(deadline, seen.generation(), state);
-        // Release pairs with the Acquire load in `find`.
-        self.records.row(slot.0)[0].store(word.0, Ordering::Release);
-    }
-
-    /// Frees the records of an owned hold into `cache`.
-    pub(crate) fn end(&self, slot: HoldSlot, seen: Word, cache: &mut Vec<HoldSlot>) {
-        let record = self.records.row(slot.0);
-        let mut link = record[3].load(Ordering::Relaxed) >> 32;
-        self.settle(slot, seen, TimeMs(0), State::Free);
-        cache.push(slot);
+    /// Frees the further records of a hold that has ended.
+    #[cold]
+    fn end_chain(&self, mut link: u64, cache: &mut Vec<HoldSlot>) {
         while link != 0 {
-            let next = HoldSlot(link as u32 - 1);
-            link = self.records.row(next.0)[3].load(Ordering::Relaxed) >> 32;
-            cache.push(next);
-        }
-        if cache.len() > CACHE_MAX {
-            self.spill(cache, CACHE_KEEP);
-        }
-    }
-
-    /// Whose an owned hold is.
-    pub(crate) fn facts(&self, slot: HoldSlot) -> Facts {
-        let record = self.records.row(slot.0);
-        let whose = record[2].load(Ordering::Relaxed);
-        Facts {
-            entry: EntryId((whose >> 32) as u32),
-            house: whose as u32,
-            created_at: TimeMs(record[7].load(Ordering::Relaxed)),
-        }
-    }
-
-    /// The parts of an owned hold, into an empty `out`.
-    pub(crate) fn parts(&self, slot: HoldSlot, out: &mut Vec<Part>) {
-        let mut record = self.records.row(slot.0);
-        let count = (record[3].load(Ordering::Relaxed) >> 16 & 0xffff) as usize;
-        while out.len() < count {
-            let blocks = record[4].load(Ordering::Relaxed);
-            let both = [(blocks >> 32, &record[5]), (blocks & u64::from(u32::MAX), &record[6])];
-            for (block, mask) in both.into_iter().take(count - out.len()) {
-                let mask = mask.load(Ordering::Relaxed);
-                out.push(Part { block: BlockIndex(block as u32), mask });
-            }
-            let link = record[3].load(Ordering::Relaxed) >> 32;
-            if link != 0 {
-                record = self.records.row(link as u32 - 1);
-            }
+            let slot = HoldSlot(link as u32 - 1);
+            link = self.records.row(slot.0)[3].load(Ordering::Relaxed) >> 32;
+            cache.push(slot);
         }
     }
 
@@ -407,6 +380,94 @@ impl Slab {
             cache.extend(both.into_iter().filter_map(|name| name.checked_sub(1)).map(HoldSlot));
         }
         true
+    }
+}
+
+impl<'a> Seen<'a> {
+    /// Until when it holds, if it is active.
+    pub(crate) fn deadline(&self) -> TimeMs {
+        self.word.deadline()
+    }
+
+    /// Makes the word BUSY, unless it is no longer what was seen.
+    #[inline]
+    pub(crate) fn own(self) -> Option<Owned<'a>> {
+        let (seen, busy) = (self.word.0, self.word.with(State::Busy).0);
+        // Acquire pairs with the Release stores of the word; there is nothing to release yet.
+        let won = self.words[0].compare_exchange(seen, busy, Ordering::Acquire, Ordering::Relaxed);
+        won.is_ok().then_some(Owned(self))
+    }
+}
+
+impl Owned<'_> {
+    /// Until when it was to hold, if it was active.
+    pub(crate) fn deadline(&self) -> TimeMs {
+        self.0.deadline()
+    }
+
+    /// Whose it is.
+    #[inline]
+    pub(crate) fn facts(&self) -> Facts {
+        let whose = self.0.words[2].load(Ordering::Relaxed);
+        Facts {
+            entry: EntryId((whose >> 32) as u32),
+            house: whose as u32,
+            created_at: TimeMs(self.0.words[7].load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Its parts, instead of what `out` has.
+    #[inline]
+    pub(crate) fn parts(&self, out: &mut Vec<Part>) {
+        out.clear();
+        let count = (self.0.words[3].load(Ordering::Relaxed) >> 16 & 0xffff) as usize;
+        push_parts(self.0.words, count.min(INLINE_PARTS), out);
+        if count > INLINE_PARTS {
+            self.further_parts(count, out);
+        }
+    }
+
+    #[cold]
+    fn further_parts(&self, count: usize, out: &mut Vec<Part>) {
+        let mut words = self.0.words;
+        while out.len() < count {
+            let link = words[3].load(Ordering::Relaxed) >> 32;
+            words = self.0.slab.records.row(link as u32 - 1);
+            push_parts(words, (count - out.len()).min(INLINE_PARTS), out);
+        }
+    }
+
+    /// Stores what it is from now on.
+    #[inline]
+    pub(crate) fn settle(self, deadline: TimeMs, state: State) {
+        let word = Word::new(deadline, self.0.word.generation(), state);
+        // Release pairs with the Acquire load in `find`.
+        self.0.words[0].store(word.0, Ordering::Release);
+    }
+
+    /// Frees its records into `cache`.
+    #[inline]
+    pub(crate) fn end(self, cache: &mut Vec<HoldSlot>) {
+        let Seen { slab, slot, words, .. } = self.0;
+        let link = words[3].load(Ordering::Relaxed) >> 32;
+        self.settle(TimeMs(0), State::Free);
+        cache.push(slot);
+        if link != 0 {
+            slab.end_chain(link, cache);
+        }
+        if cache.len() > CACHE_MAX {
+            slab.spill(cache, CACHE_KEEP);
+        }
+    }
+}
+
+/// Appends the first `count` parts of a record, which has so many.
+#[inline]
+fn push_parts(words: &[AtomicU64; 8], count: usize, out: &mut Vec<Part>) {
+    let blocks = words[4].load(Ordering::Relaxed);
+    for n in 0..count {
+        let block = BlockIndex((blocks >> (32 * (1 - n))) as u32);
+        out.push(Part { block, mask: words[5 + n].load(Ordering::Relaxed) });
     }
 }
 

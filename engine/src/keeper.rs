@@ -110,7 +110,8 @@ impl Keeper {
             Body::Confirmed { entry, .. }
             | Body::Released { entry, .. }
             | Body::Expired { entry, .. }
-                if self.held_over.remove(&(event.showtime, entry)) =>
+                if !self.held_over.is_empty()
+                    && self.held_over.remove(&(event.showtime, entry)) =>
             {
                 let house = self.house_of(event.showtime);
                 self.timers.set_late(Timer::Session { house, entry });

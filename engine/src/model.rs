@@ -163,19 +163,18 @@ fn of_confirm_and_expiry_and_release_one_wins() {
         slab.make(&mut cache, record, Seq(9), facts, TimeMs(2_000), &[part(0, 1)]);
         let id = HoldId { slot, seq: Seq(9) };
         let slab = Arc::new(slab);
-        let race = move |slab: &Slab, confirm: bool| match slab.find_now(id) {
-            Found::Active(seen) if slab.own(slot, seen) => {
-                let mut parts = Vec::new();
-                slab.parts(slot, &mut parts);
-                assert_eq!((parts, slab.facts(slot).entry), (vec![part(0, 1)], EntryId(3)));
-                if confirm {
-                    slab.settle(slot, seen, seen.deadline(), State::Confirmed);
-                } else {
-                    slab.end(slot, seen, &mut Vec::new());
-                }
-                true
+        let race = move |slab: &Slab, confirm: bool| {
+            let Found::Active(seen) = slab.find_now(id) else { return false };
+            let Some(owned) = seen.own() else { return false };
+            let mut parts = Vec::new();
+            owned.parts(&mut parts);
+            assert_eq!((parts, owned.facts().entry), (vec![part(0, 1)], EntryId(3)));
+            if confirm {
+                owned.settle(TimeMs(2_000), State::Confirmed);
+            } else {
+                owned.end(&mut Vec::new());
             }
-            _ => false,
+            true
         };
         let other = Arc::clone(&slab);
         let confirmed = spawn(move || race(&other, true));

@@ -27,7 +27,7 @@
 
 use crossbeam::utils::CachePadded;
 
-use crate::ids::{BlockIndex, Part};
+use crate::ids::{BlockIndex, Part, count_seats};
 use crate::layout::{BLOCK_SEATS, Layout};
 use crate::reject::{Conflict, Reject, SeatState};
 use crate::ring::PARTS_MAX;
@@ -107,6 +107,11 @@ impl SeatMap {
         self.word(block).load(Ordering::Acquire)
     }
 
+    /// Loads the word of a block, if the house has it, for the sake of the caches alone.
+    pub(crate) fn peek(&self, block: BlockIndex) -> u32 {
+        self.free.get(block.0 as usize).map_or(0, |free| free.load(Ordering::Relaxed) as u32)
+    }
+
     /// What each seat of the block was at some instant of the call, if it was not free: held, sold
     /// or blocked.
     fn conflict(&self, block: BlockIndex, missing: u64) -> Conflict {
@@ -162,7 +167,7 @@ impl SeatMap {
     pub(crate) fn look(&self, parts: &[Part]) -> Result<u32, Reject> {
         match parts {
             // A free seat is there: nothing else is loaded.
-            [part] if self.has_free(*part) => Ok(part.mask.count_ones()),
+            [part] if self.has_free(*part) => Ok(count_seats(parts)),
             _ => self.look_closer(parts),
         }
     }
@@ -175,7 +180,7 @@ impl SeatMap {
                 return Err(self.refusal(part.block, missing));
             }
         }
-        Ok(parts.iter().map(|part| part.mask.count_ones()).sum())
+        Ok(count_seats(parts))
     }
 
     /// Takes all the seats of `parts`, whose blocks ascend, or none.
