@@ -1,14 +1,14 @@
 //! Best available: which seats to try for a request that names none.
 //!
 //! The layout numbers the blocks of a section from the best row to the worst, so the search
-//! walks blocks in ascending order and skips those without a free seat by the summary. Of several
+//! walks blocks in ascending order and skips those without such a run by the summary. Of several
 //! sections the one whose next candidate row is nearest to the focal point comes first. What is
 //! found is only a proposal: taking it is the decision, and if that fails the search goes on.
 
 use std::ops::Range;
 
 use crate::house::House;
-use crate::ids::{BlockIndex, Part, SectionIndex, TierIndex};
+use crate::ids::{BlockIndex, Part, SectionIndex, TierIndex, count_seats};
 use crate::layout::Layout;
 use crate::reject::Reject;
 use crate::ring::PARTS_MAX;
@@ -38,6 +38,8 @@ pub struct BestRequest {
 /// Blocks still to be looked at, section by section: each with the distance of its next row.
 struct Search<'a> {
     house: &'a House,
+    /// Rows without a run of so many free seats are passed over.
+    run: u32,
     ahead: Vec<(u32, Range<u32>)>,
 }
 
@@ -71,9 +73,8 @@ pub(crate) fn take_best(
 }
 
 fn take_adjacent(house: &House, request: BestRequest, parts: &mut Vec<Part>) -> Result<(), Reject> {
-    let mut search = Search::new(house, request);
+    let mut search = Search::new(house, request, request.count);
     let mut contended = false;
-    let mut any_free = 0;
     while let Some(candidate) = search.next_row() {
         let mut patience = Patience::new();
         loop {
@@ -84,7 +85,6 @@ fn take_adjacent(house: &House, request: BestRequest, parts: &mut Vec<Part>) -> 
                 propose_run(house, request, candidate.blocks.clone(), parts)
             };
             if !found {
-                any_free += free_in(house, request, candidate.blocks.clone()).min(request.count);
                 break;
             }
             if house.map.take(parts).is_ok() {
@@ -96,27 +96,19 @@ fn take_adjacent(house: &House, request: BestRequest, parts: &mut Vec<Part>) -> 
             }
         }
     }
+    if contended {
+        parts.clear();
+        return Err(Reject::Contended);
+    }
+    let missing = propose_best(house, request, parts);
     parts.clear();
-    Err(match any_free >= request.count {
-        _ if contended => Reject::Contended,
-        true => Reject::NoAdjacentSeats,
-        false => Reject::SoldOut,
-    })
+    Err(if missing == 0 { Reject::NoAdjacentSeats } else { Reject::SoldOut })
 }
 
 fn take_any(house: &House, request: BestRequest, parts: &mut Vec<Part>) -> Result<(), Reject> {
     let mut patience = Patience::new();
     loop {
-        parts.clear();
-        let mut missing = request.count;
-        let mut search = Search::new(house, request);
-        while missing > 0 {
-            let Some(candidate) = search.next_row() else { break };
-            let before = parts.len();
-            propose_any(house, request, candidate.blocks, missing, parts);
-            missing -= count_seats(&parts[before..]).min(missing);
-        }
-        if missing > 0 {
+        if propose_best(house, request, parts) > 0 {
             parts.clear();
             return Err(Reject::SoldOut);
         }
@@ -135,23 +127,38 @@ fn take_any(house: &House, request: BestRequest, parts: &mut Vec<Part>) -> Resul
     }
 }
 
+/// The best free seats into `parts`, wherever they are; gives how many are missing.
+fn propose_best(house: &House, request: BestRequest, parts: &mut Vec<Part>) -> u32 {
+    parts.clear();
+    let mut missing = request.count;
+    let mut search = Search::new(house, request, 1);
+    while missing > 0 {
+        let Some(candidate) = search.next_row() else { break };
+        let before = parts.len();
+        propose_any(house, request, candidate.blocks, missing, parts);
+        missing -= count_seats(&parts[before..]).min(missing);
+    }
+    missing
+}
+
 impl<'a> Search<'a> {
-    fn new(house: &'a House, request: BestRequest) -> Search<'a> {
+    fn new(house: &'a House, request: BestRequest, run: u32) -> Search<'a> {
         let sections = house.layout().sections().iter().enumerate();
         let wanted = sections.filter(|(index, section)| {
             request.section.is_none_or(|wanted| usize::from(wanted.0) == *index)
                 && request.tier.is_none_or(|tier| section.tiers.contains(&tier))
         });
-        let mut search = Search { house, ahead: Vec::new() };
+        let mut search = Search { house, run, ahead: Vec::new() };
         for (_, section) in wanted {
-            search.push(section.blocks.clone());
+            // Places in general admission are beside each other wherever they are.
+            search.push(section.blocks.clone(), if section.general { 1 } else { run });
         }
         search
     }
 
-    /// Puts the rest of a section back with the distance of its next row that has a free seat.
-    fn push(&mut self, blocks: Range<u32>) {
-        if let Some(block) = self.house.map.next_with_free(blocks.start, blocks.end) {
+    /// Puts the rest of a section back with the distance of its next row that has such a run.
+    fn push(&mut self, blocks: Range<u32>, run: u32) {
+        if let Some(block) = self.house.map.next_with_run(run, blocks.start, blocks.end) {
             let layout = self.house.layout();
             let row = layout.block(block).row();
             let distance = row.map_or(0, |row| layout.rows()[row.0 as usize].distance);
@@ -171,7 +178,7 @@ impl<'a> Search<'a> {
         };
         let row = &layout.rows()[row.0 as usize];
         let end = row.first_block.0 + u32::from(row.blocks);
-        self.push(end..rest.end);
+        self.push(end..rest.end, self.run);
         Some(Candidate { blocks: row.first_block.0..end, general: false })
     }
 }
@@ -181,10 +188,6 @@ fn usable(house: &House, request: BestRequest, block: u32) -> u64 {
     let right =
         request.tier.is_none_or(|tier| house.layout().block(BlockIndex(block)).tier == tier);
     if right { house.map.free(BlockIndex(block)) } else { 0 }
-}
-
-fn free_in(house: &House, request: BestRequest, blocks: Range<u32>) -> u32 {
-    blocks.map(|block| usable(house, request, block).count_ones()).sum()
 }
 
 /// Up to `count` free seats of the blocks, the first ones; `true` if there are so many.
@@ -197,7 +200,7 @@ fn propose_any(
 ) -> bool {
     let mut missing = count;
     let mut from = blocks.start;
-    while let Some(block) = house.map.next_with_free(from, blocks.end).filter(|_| missing > 0) {
+    while let Some(block) = house.map.next_with_run(1, from, blocks.end).filter(|_| missing > 0) {
         let mut free = usable(house, request, block.0);
         while free.count_ones() > missing {
             free &= !(1 << (63 - free.leading_zeros()));

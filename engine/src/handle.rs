@@ -18,7 +18,7 @@ use crate::house::House;
 use crate::ids::{EntryId, HoldId, HoldSlot, LineNumber, Part, RequestKey, Seq};
 use crate::ids::{ShowtimeId, TimeMs, count_seats};
 use crate::layout::Layout;
-use crate::reject::{Conflict, Reject};
+use crate::reject::Reject;
 
 /// What every request brings along.
 #[derive(Clone, Copy, Debug)]
@@ -286,10 +286,9 @@ impl Handle {
         if !house.terms.begin_change() {
             return Err(Reject::Contended);
         }
-        if let Some(part) = parts.iter().find(|part| !house.map.is_blocked(**part)) {
+        if let Some(others) = parts.iter().find_map(|part| house.map.not_blocked(*part)) {
             house.terms.end_change();
-            let states = house.map.states(*part);
-            return Err(Reject::NotBlocked(Conflict { blocked: 0, ..states }));
+            return Err(Reject::NotBlocked(others));
         }
         parts.iter().for_each(|part| house.map.set_blocked(*part, false));
         house.terms.end_change();

@@ -6,7 +6,7 @@ use crate::event::{LineMode, LineSettings};
 use crate::ids::{BuyerId, EntryId, LineNumber, Part, SectionIndex, ShowtimeId, TimeMs};
 use crate::layout::Layout;
 use crate::line::Line;
-use crate::reject::SeatState;
+use crate::reject::{Conflict, SeatState};
 use crate::seat_map::SeatMap;
 use crate::state::ShowtimeState;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, Patience};
@@ -215,5 +215,17 @@ impl House {
     /// What the seat is just now, as decided, not as committed. `part` names one seat.
     pub fn seat_state(&self, part: Part) -> SeatState {
         self.map.state(part)
+    }
+
+    /// What the seats are just now, as decided, not as committed. Panics if the layout has no such
+    /// block.
+    pub fn seat_states(&self, part: Part) -> Conflict {
+        self.map.states(part)
+    }
+
+    /// What stands in the way of who was refused `part`: sold, blocked or else held, as decided
+    /// just now. Panics if the layout has no such block.
+    pub fn conflict(&self, part: Part) -> Conflict {
+        self.map.conflict(part)
     }
 }

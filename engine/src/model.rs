@@ -17,6 +17,7 @@ use crate::line::Line;
 use crate::reject::Reject;
 use crate::ring::Ring;
 use crate::seat_map::SeatMap;
+use crate::summary::Made;
 
 const NOW: TimeMs = TimeMs(1_000);
 
@@ -26,11 +27,9 @@ fn part(block: u32, mask: u64) -> Part {
 
 /// A map with these seats free.
 fn map(free: &[u64]) -> Arc<SeatMap> {
-    let map = SeatMap::empty(free.iter().map(|_| 64));
-    for (block, mask) in free.iter().enumerate().filter(|(_, mask)| **mask != 0) {
-        map.give_back(part(block as u32, *mask));
-    }
-    Arc::new(map)
+    let (joined_before, joined_behind) = (false, false);
+    let made = |free: &u64| Made { free: *free, len: 64, joined_before, joined_behind };
+    Arc::new(SeatMap::of(free.iter().map(made)))
 }
 
 fn spawn<T: 'static>(run: impl FnOnce() -> T + 'static) -> thread::JoinHandle<T> {
@@ -108,16 +107,17 @@ fn two_holds_over_two_blocks_take_all_or_nothing() {
     });
 }
 
-/// Planted: `mark_full` does not look again.
+/// Planted: `unmark` does not look again at the seats, or above at the bits.
 #[test]
 fn a_block_with_a_free_seat_is_in_the_summary() {
     loom::model(|| {
         let map = map(&[0b01]);
-        let giver = Arc::clone(&map);
-        let giver = spawn(move || giver.give_back(part(0, 0b10)));
         map.take(&[part(0, 0b01)]).expect("it is free");
+        let giver = Arc::clone(&map);
+        let giver = spawn(move || giver.give_back(part(0, 0b01)));
+        let _ = map.next_with_run(1, 0, 1);
         giver.join().unwrap();
-        assert_eq!(map.next_with_free(0, 1), Some(BlockIndex(0)));
+        assert_eq!(map.next_with_run(1, 0, 1), Some(BlockIndex(0)));
     });
 }
 
@@ -130,7 +130,7 @@ fn a_seat_given_back_is_found_even_beside_one_that_is_coming_back() {
         let other = spawn(move || other.give_back(part(0, 0b10)));
         map.give_back(part(0, 0b01));
         // Whoever was told that the first seat is free looks for it now.
-        assert_eq!(map.next_with_free(0, 1), Some(BlockIndex(0)));
+        assert_eq!(map.next_with_run(1, 0, 1), Some(BlockIndex(0)));
         other.join().unwrap();
     });
 }

@@ -1,12 +1,13 @@
 //! Refusals: values that a caller matches, not errors. A refusal has changed nothing.
 
-use crate::ids::{BlockIndex, SeatAddr};
+use crate::ids::{BlockIndex, Part, SeatAddr};
 
 /// Why a request was refused. Of several reasons any true one is given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reject {
-    /// A seat of the request was held, sold or blocked at some instant of the call.
-    SeatUnavailable(Conflict),
+    /// These seats of the request were held, sold or blocked at some instant of the call;
+    /// [`House::conflict`](crate::House::conflict) says which.
+    SeatUnavailable(Part),
     /// Others were trying for the same seats, the same hold or the same entry for too long.
     Contended,
     /// No row has so many free seats side by side.
@@ -30,8 +31,8 @@ pub enum Reject {
     HoldConfirmed,
     /// There is no such hold or order any more, or there never was.
     HoldGone,
-    /// A seat that was to be unblocked is not blocked.
-    NotBlocked(Conflict),
+    /// These seats, which were to be unblocked, are not blocked.
+    NotBlocked(Part),
     /// The layout has no such seat, or a block is named twice or out of order.
     UnknownSeat,
     /// More parts than [`PARTS_MAX`](crate::PARTS_MAX), or more seats than
@@ -48,12 +49,12 @@ pub enum Reject {
     AlreadyOpen,
 }
 
-/// Seats of one block that stand in the way; the masks do not overlap and one is not empty.
+/// What seats of one block are; the masks do not overlap.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conflict {
     /// The block.
     pub block: BlockIndex,
-    /// Seats that are free, where that is what stands in the way.
+    /// Seats that are free.
     pub free: u64,
     /// Seats that somebody holds.
     pub held: u64,
@@ -77,11 +78,11 @@ pub enum SeatState {
 }
 
 impl Conflict {
-    /// Each seat in the way with its state.
+    /// Each seat with its state.
     pub fn seats(&self) -> impl Iterator<Item = (SeatAddr, SeatState)> {
         let block = self.block;
         let each = |mask, state| {
-            let part = crate::ids::Part { block, mask };
+            let part = Part { block, mask };
             part.seats().map(move |seat| (seat, state))
         };
         each(self.free, SeatState::Free)

@@ -8,7 +8,7 @@
 //!
 //! ```text
 //! trying    seats that one multi-block request, and no other, is trying
-//! version   counts the tries that were given back (56) | seats of the block (8)
+//! version   counts the tries that were given back
 //! sold      of the seats that are not free
 //! blocked   of the seats that are not free; the others are held
 //!
@@ -23,31 +23,30 @@
 //! it was refused, `version` was counted before, and the second load sees that. If the first saw
 //! it too, `free` was loaded after the seat was given back, and did not miss it. So with both
 //! versions equal, a missing seat that `trying` does not have was really taken. Loom checks this
-//! in `model.rs`.
+//! in `model.rs`. While nobody tries for seats of several blocks at all, which two counters of the
+//! house tell, a missing seat was taken, and nobody looks at the row.
 
 use crossbeam::utils::CachePadded;
 
 use crate::ids::{BlockIndex, Part, count_seats};
-use crate::layout::{BLOCK_SEATS, Layout};
+use crate::layout::{BLOCK_SEATS, Block, Layout};
 use crate::reject::{Conflict, Reject, SeatState};
 use crate::ring::PARTS_MAX;
-use crate::summary::Summary;
+use crate::summary::{Made, Run, Summary};
 use crate::sync::{AtomicU64, Ordering, Patience};
 use crate::table::{Words, zeroed};
 
-/// Words of a row, half a cache line: whoever explains a refusal loads one line.
+/// Words of a row, half a cache line.
 const ROW_WORDS: usize = 4;
 const TRYING: usize = 0;
 const VERSION: usize = 1;
 const SOLD: usize = 2;
 const BLOCKED: usize = 3;
-/// Bits of the version word that say how many seats the block has, 1 to 64.
-const LEN_BITS: u32 = 8;
-const LEN_MASK: u64 = (1 << LEN_BITS) - 1;
-const VERSION_ONE: u64 = 1 << LEN_BITS;
 
 pub(crate) struct SeatMap {
     free: Box<[AtomicU64]>,
+    /// Seats of each block, 1 to 64.
+    lens: Box<[u8]>,
     rows: Words,
     summary: Summary,
     tries: CachePadded<Tries>,
@@ -75,23 +74,38 @@ enum Look {
 impl SeatMap {
     /// All seats of the layout, free.
     pub(crate) fn new(layout: &Layout) -> SeatMap {
-        let map = SeatMap::empty(layout.blocks().iter().map(|block| block.len));
-        for (index, block) in layout.blocks().iter().enumerate() {
-            map.free[index].store(block.full(), Ordering::Relaxed);
-            map.summary.mark_free(BlockIndex(index as u32));
-        }
-        map
+        let blocks = layout.blocks();
+        let made = |index: usize| {
+            let block = &blocks[index];
+            let joined = |other: Option<&Block>| {
+                block.row().is_some() && other.is_some_and(|other| other.row() == block.row())
+            };
+            Made {
+                free: block.full(),
+                len: block.len.into(),
+                joined_before: joined(index.checked_sub(1).map(|before| &blocks[before])),
+                joined_behind: joined(blocks.get(index + 1)),
+            }
+        };
+        SeatMap::of((0..blocks.len()).map(made))
     }
 
-    /// Blocks of these lengths without a free seat.
-    pub(crate) fn empty(lens: impl ExactSizeIterator<Item = u8>) -> SeatMap {
-        let blocks = lens.len();
-        let rows = Words::new(ROW_WORDS * blocks);
-        for (index, len) in lens.enumerate() {
-            rows.row::<ROW_WORDS>(index)[VERSION].store(len.into(), Ordering::Relaxed);
+    pub(crate) fn of(blocks: impl ExactSizeIterator<Item = Made> + Clone) -> SeatMap {
+        let free = zeroed(blocks.len());
+        for (word, made) in free.iter().zip(blocks.clone()) {
+            word.store(made.free, Ordering::Relaxed);
         }
-        let summary = Summary::new(blocks);
-        SeatMap { free: zeroed(blocks), rows, summary, tries: CachePadded::default() }
+        SeatMap {
+            free,
+            lens: blocks.clone().map(|made| made.len as u8).collect(),
+            rows: Words::new(ROW_WORDS * blocks.len()),
+            summary: Summary::new(blocks),
+            tries: CachePadded::default(),
+        }
+    }
+
+    fn len(&self, block: BlockIndex) -> u32 {
+        self.lens[block.0 as usize].into()
     }
 
     fn row(&self, block: BlockIndex) -> &[AtomicU64; ROW_WORDS] {
@@ -112,19 +126,19 @@ impl SeatMap {
         self.free.get(block.0 as usize).map_or(0, |free| free.load(Ordering::Relaxed) as u32)
     }
 
-    /// What each seat of the block was at some instant of the call, if it was not free: held, sold
-    /// or blocked.
-    fn conflict(&self, block: BlockIndex, missing: u64) -> Conflict {
+    /// What each seat of the part is, if it is not free: sold, blocked, or else held.
+    pub(crate) fn conflict(&self, part: Part) -> Conflict {
+        let Part { block, mask } = part;
         let row = self.row(block);
-        let sold = row[SOLD].load(Ordering::Acquire) & missing;
-        let blocked = row[BLOCKED].load(Ordering::Acquire) & missing & !sold;
-        Conflict { block, free: 0, held: missing & !sold & !blocked, sold, blocked }
+        let sold = row[SOLD].load(Ordering::Acquire) & mask;
+        let blocked = row[BLOCKED].load(Ordering::Acquire) & mask & !sold;
+        Conflict { block, free: 0, held: mask & !sold & !blocked, sold, blocked }
     }
 
     /// What each seat of the part is just now.
     pub(crate) fn states(&self, part: Part) -> Conflict {
         let free = part.mask & self.free(part.block);
-        Conflict { free, ..self.conflict(part.block, part.mask & !free) }
+        Conflict { free, ..self.conflict(Part { mask: part.mask & !free, ..part }) }
     }
 
     /// The state of one seat just now.
@@ -141,12 +155,11 @@ impl SeatMap {
     }
 
     /// Whether the house has these seats, and there are any.
+    #[inline]
     fn has(&self, part: Part) -> bool {
-        if part.mask == 0 || part.block.0 as usize >= self.free.len() {
-            return false;
-        }
-        let len = self.row(part.block)[VERSION].load(Ordering::Relaxed) & LEN_MASK;
-        part.mask & !(u64::MAX >> (u64::from(BLOCK_SEATS) - len)) == 0
+        let len = self.lens.get(part.block.0 as usize);
+        len.is_some_and(|len| part.mask & !(u64::MAX >> (BLOCK_SEATS - u32::from(*len))) == 0)
+            && part.mask != 0
     }
 
     /// Whether the house has these seats, each block once and ascending.
@@ -177,7 +190,7 @@ impl SeatMap {
         self.check(parts)?;
         for part in parts {
             if let Look::Taken(missing) = self.look_at(*part) {
-                return Err(self.refusal(part.block, missing));
+                return Err(refusal(part.block, missing));
             }
         }
         Ok(count_seats(parts))
@@ -201,7 +214,7 @@ impl SeatMap {
                 return Ok(());
             }
             if let Look::Taken(missing) = self.look_at(part) {
-                return Err(self.refusal(part.block, missing));
+                return Err(refusal(part.block, missing));
             }
             if !patience.wait() {
                 return Err(Reject::Contended);
@@ -252,7 +265,7 @@ impl SeatMap {
             // Another request is trying one of these seats; a bit of `trying` has one owner.
             trying.fetch_and(!(part.mask & !others), Ordering::AcqRel);
             if let Look::Taken(missing) = self.look_at(part) {
-                return Err(self.refusal(part.block, missing));
+                return Err(refusal(part.block, missing));
             }
             if !patience.wait() {
                 return Err(Reject::Contended);
@@ -270,7 +283,7 @@ impl SeatMap {
             trying.fetch_and(!part.mask, Ordering::AcqRel);
             return Err(match missing {
                 0 => Reject::Contended,
-                _ => self.refusal(part.block, missing),
+                _ => refusal(part.block, missing),
             });
         }
     }
@@ -280,13 +293,25 @@ impl SeatMap {
         let row = self.row(part.block);
         if give_back {
             self.give_back(part);
-            row[VERSION].fetch_add(VERSION_ONE, Ordering::AcqRel);
+            row[VERSION].fetch_add(1, Ordering::AcqRel);
         }
         row[TRYING].fetch_and(!part.mask, Ordering::AcqRel);
     }
 
-    #[inline(never)]
+    /// See the module.
+    #[inline]
     fn look_at(&self, part: Part) -> Look {
+        let ended = self.tries_ended();
+        let missing = part.mask & !self.free(part.block);
+        match missing {
+            0 => Look::Free,
+            _ if self.untried_since(ended) => Look::Taken(missing),
+            _ => self.look_at_row(part),
+        }
+    }
+
+    #[inline(never)]
+    fn look_at_row(&self, part: Part) -> Look {
         let row = self.row(part.block);
         let before = row[VERSION].load(Ordering::Acquire);
         let missing = part.mask & !self.free(part.block);
@@ -302,10 +327,6 @@ impl SeatMap {
         }
     }
 
-    fn refusal(&self, block: BlockIndex, missing: u64) -> Reject {
-        Reject::SeatUnavailable(self.conflict(block, missing))
-    }
-
     /// The decision: clears the seats if all of them are free.
     #[inline]
     fn clear(&self, part: Part) -> bool {
@@ -315,14 +336,9 @@ impl SeatMap {
             let left = seen & !part.mask;
             // Acquire pairs with the Release of `give_back`: what the one before did to these
             // seats, his event's number included, is before what we do. Release is for the
-            // summary and for the reader of `look_at`.
+            // reader of `look_at_row`.
             match word.compare_exchange_weak(seen, left, Ordering::AcqRel, Ordering::Relaxed) {
-                Ok(_) => {
-                    if left == 0 {
-                        self.summary.mark_full(part.block, word);
-                    }
-                    return true;
-                }
+                Ok(_) => return true,
                 Err(now) => seen = now,
             }
         }
@@ -335,12 +351,22 @@ impl SeatMap {
         // Release pairs with the Acquire of `clear`; SeqCst is for the summary.
         let before = self.word(part.block).fetch_or(part.mask, Ordering::SeqCst);
         debug_assert_eq!(before & part.mask, 0, "seats given back were not taken");
-        self.summary.mark_free(part.block);
+        self.summary.mark(part.block, before | part.mask, || self.len(part.block));
     }
 
-    /// The first block in `from..end` that may have a free seat.
-    pub(crate) fn next_with_free(&self, from: u32, end: u32) -> Option<BlockIndex> {
-        self.summary.next_with_free(from, end)
+    /// The first block in `from..end` that has a free seat of a run of `seats` free ones in its
+    /// row, at least one; or that may have: a run that goes on in another block is not followed.
+    pub(crate) fn next_with_run(&self, seats: u32, from: u32, end: u32) -> Option<BlockIndex> {
+        let (run, mut from) = (Run::of(seats), from);
+        loop {
+            let block = self.summary.next(run, from, end)?;
+            let len = || self.len(block);
+            if self.summary.may_have(block, run, self.free(block), len) {
+                return Some(block);
+            }
+            self.summary.unmark(block, run, self.word(block), len);
+            from = block.0 + 1;
+        }
     }
 
     /// Multi-block requests that have ended.
@@ -366,15 +392,20 @@ impl SeatMap {
         set(&self.row(part.block)[BLOCKED], part.mask, blocked);
     }
 
-    /// Whether all seats of the part are off sale.
-    pub(crate) fn is_blocked(&self, part: Part) -> bool {
-        part.mask & !self.row(part.block)[BLOCKED].load(Ordering::Acquire) == 0
+    /// The seats of the part that are not off sale, if there are any.
+    pub(crate) fn not_blocked(&self, part: Part) -> Option<Part> {
+        let mask = part.mask & !self.row(part.block)[BLOCKED].load(Ordering::Acquire);
+        (mask != 0).then_some(Part { mask, ..part })
     }
 
     /// Free seats of `blocks`, each counted at some instant of the call.
     pub(crate) fn count_free(&self, blocks: std::ops::Range<u32>) -> u32 {
         blocks.map(|block| self.free(BlockIndex(block)).count_ones()).sum()
     }
+}
+
+fn refusal(block: BlockIndex, missing: u64) -> Reject {
+    Reject::SeatUnavailable(Part { block, mask: missing })
 }
 
 fn set(word: &AtomicU64, mask: u64, on: bool) {

@@ -14,13 +14,13 @@ const RING_FULL_RETRY_MS: u64 = 100;
 /// expired one looks before.
 pub(crate) fn problem(reject: Reject, hall: &Hall) -> Problem {
     match reject {
-        Reject::SeatUnavailable(conflict) => {
+        Reject::SeatUnavailable(part) => {
             let problem = Problem::new(Code::SeatUnavailable, "a seat is held, sold or blocked");
-            problem.with_conflicts(conflicts(conflict, hall))
+            problem.with_conflicts(conflicts(hall.house().conflict(part), hall))
         }
-        Reject::NotBlocked(conflict) => {
+        Reject::NotBlocked(part) => {
             let problem = Problem::new(Code::SeatUnavailable, "a seat is not blocked");
-            problem.with_conflicts(conflicts(conflict, hall))
+            problem.with_conflicts(conflicts(hall.house().seat_states(part), hall))
         }
         Reject::Contended => {
             let problem = Problem::new(Code::Contended, "others are trying for the same");
@@ -87,7 +87,8 @@ mod tests {
         let hall = hall();
         let conflict =
             Conflict { block: BlockIndex(1), held: 0b1, sold: 0b100, ..Conflict::default() };
-        let problem = problem(Reject::SeatUnavailable(conflict), &hall);
+        let problem =
+            Problem::new(Code::SeatUnavailable, "").with_conflicts(conflicts(conflict, &hall));
         let body = serde_json::to_value(problem.body()).expect("text and numbers");
         let expected = serde_json::json!([
             {"seat": "A-2-1", "state": "held"}, {"seat": "A-2-3", "state": "sold"},

@@ -7,7 +7,7 @@ use crate::event::{Body, LineMode};
 use crate::handle::{Context, Extended, Held, HoldRequest};
 use crate::hold::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN};
 use crate::ids::{EntryId, HoldId, HoldSlot, Part, Seq, ShowtimeId, TimeMs};
-use crate::reject::{Conflict, Reject};
+use crate::reject::Reject;
 use crate::ring::PARTS_MAX;
 use crate::state::{HoldState, Place};
 
@@ -42,8 +42,8 @@ impl Naive {
         let count = parts.iter().map(|part| part.mask.count_ones()).sum();
         let mut reasons = house.refusals_but_seats(request, count, now);
         reasons.extend(house.malformed(parts));
-        let conflicts = parts.iter().filter_map(|part| house.conflict(*part));
-        reasons.extend(conflicts.map(Reject::SeatUnavailable));
+        let taken = parts.iter().filter_map(|part| house.taken_of(*part));
+        reasons.extend(taken.map(Reject::SeatUnavailable));
         reasons
     }
 
@@ -170,8 +170,8 @@ impl Naive {
         if let Some(reject) = house.malformed(parts) {
             return Err(reject);
         }
-        if let Some(conflict) = parts.iter().find_map(|part| house.conflict(*part)) {
-            return Err(Reject::SeatUnavailable(conflict));
+        if let Some(taken) = parts.iter().find_map(|part| house.taken_of(*part)) {
+            return Err(Reject::SeatUnavailable(taken));
         }
         house.mark(parts, Taken::Blocked);
         let first = |first| Body::Blocked { first, key: ctx.key };
@@ -194,8 +194,8 @@ impl Naive {
         if let Some(reject) = house.malformed(parts) {
             return Err(reject);
         }
-        if let Some(conflict) = parts.iter().find_map(|part| house.not_blocked(*part)) {
-            return Err(Reject::NotBlocked(conflict));
+        if let Some(others) = parts.iter().find_map(|part| house.not_blocked(*part)) {
+            return Err(Reject::NotBlocked(others));
         }
         house.free(parts);
         let first = |first| Body::Unblocked { first, key: ctx.key };
@@ -300,26 +300,20 @@ impl House {
         (parts.len() > PARTS_MAX).then_some(Reject::TooMany)
     }
 
-    /// The seats of `part` that are not free.
-    fn conflict(&self, part: Part) -> Option<Conflict> {
-        let mut conflict = Conflict { block: part.block, ..Conflict::default() };
-        for seat in part.seats() {
-            match self.taken.get(&seat) {
-                Some(Taken::Held) => conflict.held |= 1 << seat.bit(),
-                Some(Taken::Sold) => conflict.sold |= 1 << seat.bit(),
-                Some(Taken::Blocked) => conflict.blocked |= 1 << seat.bit(),
-                None => {}
-            }
-        }
-        (conflict.held | conflict.sold | conflict.blocked != 0).then_some(conflict)
+    /// The seats of `part` that are not free, if there are any.
+    fn taken_of(&self, part: Part) -> Option<Part> {
+        self.those(part, |taken| taken.is_some())
     }
 
-    /// What the seats of `part` are, if one of them is not blocked.
-    fn not_blocked(&self, part: Part) -> Option<Conflict> {
-        let all_free = Conflict { block: part.block, ..Conflict::default() };
-        let Conflict { block, held, sold, blocked, .. } = self.conflict(part).unwrap_or(all_free);
-        let free = part.mask & !(held | sold | blocked);
-        (blocked != part.mask).then_some(Conflict { block, free, held, sold, blocked: 0 })
+    /// The seats of `part` that are not blocked, if there are any.
+    fn not_blocked(&self, part: Part) -> Option<Part> {
+        self.those(part, |taken| taken != Some(&Taken::Blocked))
+    }
+
+    fn those(&self, part: Part, are: impl Fn(Option<&Taken>) -> bool) -> Option<Part> {
+        let those = part.seats().filter(|seat| are(self.taken.get(seat)));
+        let mask = those.fold(0, |mask, seat| mask | 1 << seat.bit());
+        (mask != 0).then_some(Part { mask, ..part })
     }
 
     pub(super) fn mark(&mut self, parts: &[Part], taken: Taken) {

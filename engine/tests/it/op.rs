@@ -18,7 +18,7 @@ use std::fmt;
 use tmomi_engine::event::{LineMode, LineSettings};
 use tmomi_engine::ids::{BlockIndex, BuyerId, EntryId, LineNumber, Part, SectionIndex, Seq};
 use tmomi_engine::ids::{TierIndex, TimeMs};
-use tmomi_engine::{BestRequest, Conflict, Reject};
+use tmomi_engine::{BestRequest, Reject};
 
 #[derive(Clone, Debug)]
 pub(crate) enum Op {
@@ -207,25 +207,13 @@ impl fmt::Display for Answer {
             }
             Answer::Extended { deadline, .. } => write!(f, "until {deadline}"),
             Answer::Seq(seq) => write!(f, "event {seq}"),
-            Answer::Refused(Reject::SeatUnavailable(conflict)) => {
-                write!(f, "unavailable:")?;
-                conflicts(f, conflict)
+            Answer::Refused(Reject::SeatUnavailable(part)) => {
+                write!(f, "unavailable:{}", Parts(&[*part]))
             }
-            Answer::Refused(Reject::NotBlocked(conflict)) => {
-                write!(f, "not blocked:")?;
-                conflicts(f, conflict)
+            Answer::Refused(Reject::NotBlocked(part)) => {
+                write!(f, "not blocked:{}", Parts(&[*part]))
             }
             Answer::Refused(reject) => write!(f, "{reject:?}"),
         }
     }
-}
-
-fn conflicts(f: &mut fmt::Formatter<'_>, conflict: &Conflict) -> fmt::Result {
-    let Conflict { block, free, held, sold, blocked } = *conflict;
-    for (mask, state) in [(free, "free"), (held, "held"), (sold, "sold"), (blocked, "blocked")] {
-        if mask != 0 {
-            write!(f, "{} {state}", Parts(&[Part { block, mask }]))?;
-        }
-    }
-    Ok(())
 }

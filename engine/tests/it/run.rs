@@ -178,12 +178,7 @@ pub(crate) fn is_true(given: Reject, reasons: &[Reject]) -> bool {
     let Reject::SeatUnavailable(part) = given else { return reasons.contains(&given) };
     reasons.iter().any(|reason| match reason {
         Reject::SeatUnavailable(all) => {
-            let within = |part: u64, all: u64| part & !all == 0;
-            all.block == part.block
-                && part.held | part.sold | part.blocked != 0
-                && within(part.held, all.held)
-                && within(part.sold, all.sold)
-                && within(part.blocked, all.blocked)
+            all.block == part.block && part.mask != 0 && part.mask & !all.mask == 0
         }
         _ => false,
     })

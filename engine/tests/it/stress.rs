@@ -15,7 +15,7 @@ use tmomi_engine::ids::{BuyerId, EntryId, HoldId, LineNumber, Part, SeatAddr, Se
 use tmomi_engine::layout::Layout;
 use tmomi_engine::state::HoldState;
 use tmomi_engine::{
-    Conflict, Context, Engine, EngineConfig, Handle, Held, House, Keeper, OpenShowtime, Reject,
+    Context, Engine, EngineConfig, Handle, Held, House, Keeper, OpenShowtime, Reject,
 };
 
 use crate::desk::{CONFIG, SHOW, request};
@@ -40,7 +40,7 @@ enum Told {
     /// A fresh number, and the event that gave it.
     Number(LineNumber, Seq),
     /// Seats that were said to be taken.
-    Unavailable(Conflict),
+    Unavailable(Part),
 }
 
 struct Record {
@@ -111,8 +111,8 @@ impl Worker<'_> {
             let answer = op(&mut self.handle, &self.floor.house, context);
             let span = Span { call, ret: self.floor.stamp() };
             if !matches!(answer, Err(Reject::RingFull)) {
-                if let Err(Reject::SeatUnavailable(conflict)) = answer {
-                    self.records.push(Record { span, told: Told::Unavailable(conflict) });
+                if let Err(Reject::SeatUnavailable(part)) = answer {
+                    self.records.push(Record { span, told: Told::Unavailable(part) });
                 }
                 return (span, answer);
             }
@@ -299,9 +299,9 @@ impl Trial {
         }
         let taken = self.taken_spans();
         for Record { span, told } in &self.records {
-            let Told::Unavailable(conflict) = told else { continue };
-            assert!(conflict.seats().next().is_some(), "R10: {conflict:?} names no seat");
-            for (seat, _) in conflict.seats() {
+            let Told::Unavailable(part) = told else { continue };
+            assert!(part.mask != 0, "R10: {part:?} names no seat");
+            for seat in part.seats() {
                 let spans = taken.get(&seat).map_or(&[][..], Vec::as_slice);
                 let overlaps = |at: &Span| at.call < span.ret && span.call < at.ret;
                 assert!(spans.iter().any(overlaps), "R10: {seat:?} was free during {span:?}");

@@ -91,7 +91,7 @@ fn a_single_seat_is_not_left_alone_if_that_can_be() {
                 entry 0: held 0/3-4 for 1000
             best 1 2 section=0 -> held 1/2-3 until 1000
                 entry 0: held 1/2-3 for 1000
-            block 1/0-2 -> unavailable: 1/2 held
+            block 1/0-2 -> unavailable: 1/2
             best 1 2 section=0 -> held 1/0-1 until 1000
                 entry 0: held 1/0-1 for 1000
         "#]],
@@ -152,9 +152,9 @@ fn an_engine_built_from_its_log_goes_on_where_the_old_one_stopped() {
             at 1300
             restart
             join 3 -> number 3 already
-            hold 1 0/0 -> unavailable: 0/0 sold
-            hold 1 0/1 -> unavailable: 0/1 held
-            hold 2 0/5 let-in -> unavailable: 0/5 blocked
+            hold 1 0/0 -> unavailable: 0/0
+            hold 1 0/1 -> unavailable: 0/1
+            hold 2 0/5 let-in -> unavailable: 0/5
             refund 1 -> event 17
                 entry 0: refunded 0/0 ...
             confirm 2 -> event 18

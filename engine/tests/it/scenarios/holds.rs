@@ -45,7 +45,7 @@ fn a_hold_ends_at_its_deadline_and_no_earlier() {
             at 100
             confirm 2 -> HoldExpired
             extend 2 500 -> HoldExpired
-            hold 4 0/1 -> unavailable: 0/1 held
+            hold 4 0/1 -> unavailable: 0/1
                 entry 3: buyer 4
             tick
                 entry 1: expired 0/1

@@ -24,13 +24,13 @@ fn a_seat_is_held_once() {
             hold 1 0/1-2 -> held 0/1-2 until 1000
                 entry 0: buyer 1
                 entry 0: held 0/1-2 for 1000
-            hold 2 0/2-3 -> unavailable: 0/2 held
+            hold 2 0/2-3 -> unavailable: 0/2
                 entry 1: buyer 2
             hold 2 0/3 1/0 -> held 0/3 1/0 until 1000
                 entry 1: held 0/3 ... for 1000
             confirm 1 -> event 8
                 entry 0: confirmed 0/1-2
-            hold 3 0/1 -> unavailable: 0/1 sold
+            hold 3 0/1 -> unavailable: 0/1
                 entry 2: buyer 3
             confirm 1 -> HoldConfirmed
             release 1 -> HoldConfirmed
@@ -65,13 +65,13 @@ fn a_hold_of_many_blocks_takes_all_or_nothing() {
                 terms limit 20 ttl 1000
             block 7/8 -> event 4
                 blocked 7/8
-            hold 1 0/0 1/0 2/0 3/0 5/0 7/8 -> unavailable: 7/8 blocked
+            hold 1 0/0 1/0 2/0 3/0 5/0 7/8 -> unavailable: 7/8
                 entry 0: buyer 1
             hold 1 0/0 1/0 2/0 3/0 5/0 7/7 -> held 0/0 1/0 2/0 3/0 5/0 7/7 until 1000
                 entry 0: held 0/0 ... for 1000
             release 1 -> event 11
                 entry 0: released 0/0 ...
-            block 0/0 1/0 2/0 3/0 5/0 7/8 -> unavailable: 7/8 blocked
+            block 0/0 1/0 2/0 3/0 5/0 7/8 -> unavailable: 7/8
             hold 1 0/0 1/0 2/0 3/0 5/0 -> held 0/0 1/0 2/0 3/0 5/0 until 1000
                 entry 0: held 0/0 ... for 1000
             release 2 -> event 17
@@ -143,13 +143,13 @@ fn blocked_seats_are_off_sale_until_unblocked() {
             hold 1 0/0 -> held 0/0 until 1000
                 entry 0: buyer 1
                 entry 0: held 0/0 for 1000
-            block 0/0-1 -> unavailable: 0/0 held
+            block 0/0-1 -> unavailable: 0/0
             block 0/1 1/0-1 -> event 6
                 blocked 0/1 ...
-            hold 2 0/1 -> unavailable: 0/1 blocked
+            hold 2 0/1 -> unavailable: 0/1
                 entry 1: buyer 2
-            hold 2 0/0-1 1/0 -> unavailable: 0/0 held 0/1 blocked
-            block 1/1 -> unavailable: 1/1 blocked
+            hold 2 0/0-1 1/0 -> unavailable: 0/0-1
+            block 1/1 -> unavailable: 1/1
             unblock 0/1 -> event 8
                 unblocked 0/1
             unblock 1/0-1 -> event 9
