@@ -10,6 +10,7 @@ use crate::house::House;
 use crate::ids::{Seq, ShowtimeId, TimeMs};
 use crate::index::Index;
 use crate::keeper::Keeper;
+use crate::reject::Reject;
 use crate::ring::{DECISION_EVENTS_MAX, Ring};
 use crate::state::{HoldState, ShardState};
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
@@ -159,8 +160,9 @@ impl Shared {
         let house = Arc::new(house);
         let set = self.houses[index as usize].set(Box::new(Arc::clone(&house))).is_ok();
         let key = showtime.0.into();
-        let put = self.by_showtime.insert(key, index, |at| self.showtime_of(at)).is_ok();
-        assert!(set && put, "a showtime is opened once");
+        let own = || Ok::<_, Reject>(index);
+        let found = self.by_showtime.find_or_insert(key, |at| self.showtime_of(at), own);
+        assert!(set && found == Ok((index, None)), "a showtime is opened once");
         house
     }
 

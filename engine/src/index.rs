@@ -65,27 +65,34 @@ impl Index {
         }
     }
 
-    /// Gives `key` the value unless it has one; then that one is the error.
+    /// The value of `key`; if it has none, the one that `make` makes, which `key_of` must know by
+    /// then. If somebody else gave the key a value meanwhile, what was made is left over and comes
+    /// second.
     ///
     /// # Errors
     ///
-    /// The value that the key already has.
-    pub(crate) fn insert(
+    /// What `make` says.
+    pub(crate) fn find_or_insert<E>(
         &self,
         key: u64,
-        value: u32,
         key_of: impl Fn(u32) -> u64,
-    ) -> Result<(), u32> {
+        make: impl FnOnce() -> Result<u32, E>,
+    ) -> Result<(u32, Option<u32>), E> {
         let mut path = mix(key);
         let mut node = 0;
         // `mix` is a bijection, so two keys part before their 64 bits are used up.
         let mut depth = 1;
+        let (mut make, mut made) = (Some(make), None);
         loop {
             let way = &self.nodes.row(node)[(path % WAYS as u64) as usize];
             let link = Link(way.load(Ordering::Acquire));
             if link == Link::EMPTY {
+                if let Some(make) = make.take() {
+                    made = Some(make()?);
+                }
+                let value = made.expect("it was made");
                 if swap(way, Link::EMPTY, Link::value(value)) {
-                    return Ok(());
+                    return Ok((value, None));
                 }
             } else if !link.is_value() {
                 node = link.number();
@@ -94,7 +101,7 @@ impl Index {
             } else {
                 let other = key_of(link.number());
                 if other == key {
-                    return Err(link.number());
+                    return Ok((link.number(), made));
                 }
                 // Move the other value one level down; a node that loses the race is not used.
                 let below = self.made.fetch_add(1, Ordering::Relaxed);
@@ -125,10 +132,16 @@ mod tests {
     fn every_key_keeps_its_first_value() {
         let index = Index::new();
         let key_of = |value: u32| u64::from(value) * 7;
+        let put = |key, value| {
+            let make = || Ok::<_, ()>(value);
+            index.find_or_insert(key, key_of, make).expect("it is made")
+        };
         for value in 0..10_000 {
-            assert_eq!(index.insert(key_of(value), value, key_of), Ok(()));
+            assert_eq!(put(key_of(value), value), (value, None));
         }
-        assert_eq!(index.insert(7, 99, key_of), Err(1));
+        assert_eq!(put(7, 99), (1, None));
+        let refused = index.find_or_insert(8, key_of, || Err("no room"));
+        assert_eq!(refused, Err("no room"));
         assert!((0..10_000).all(|value| index.get(key_of(value), key_of) == Some(value)));
         assert_eq!(index.get(8, key_of), None);
     }

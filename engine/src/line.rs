@@ -113,8 +113,9 @@ impl Line {
                 let at = &line.by_number.row(entry.number.0)[0];
                 at.store(u64::from(id.0) + 1, Ordering::Relaxed);
             }
-            let inserted = line.buyers.insert(entry.buyer.0, id.0, |id| line.key(id));
-            debug_assert!(inserted.is_ok(), "an image has one entry a buyer");
+            let own = || Ok::<_, Reject>(id.0);
+            let found = line.buyers.find_or_insert(entry.buyer.0, |id| line.key(id), own);
+            debug_assert_eq!(found, Ok((id.0, None)), "an image has one entry a buyer");
         }
         line.head_at_start = LineNumber(head);
         line.entries.store(entries.len() as u32, Ordering::Relaxed);
@@ -133,19 +134,17 @@ impl Line {
 
     /// The buyer's entry, new if he had none.
     pub(crate) fn entry_for(&self, buyer: BuyerId) -> Result<EntryId, Reject> {
-        if let Some(entry) = self.entry_of(buyer) {
-            return Ok(entry);
+        let fresh = || {
+            let entry = self.unused.pop().map_or_else(|| self.fresh_entry(), Ok)?;
+            self.records.row(entry.0)[column::BUYER].store(buyer.0, Ordering::Relaxed);
+            Ok(entry.0)
+        };
+        let key_of = |entry| self.key(entry);
+        let (entry, unused) = self.buyers.find_or_insert(buyer.0, key_of, fresh)?;
+        if let Some(unused) = unused {
+            self.unused.push(EntryId(unused));
         }
-        let entry = self.unused.pop().map_or_else(|| self.fresh_entry(), Ok)?;
-        let record = self.records.row(entry.0);
-        record[column::BUYER].store(buyer.0, Ordering::Relaxed);
-        match self.buyers.insert(buyer.0, entry.0, |entry| self.key(entry)) {
-            Ok(()) => Ok(entry),
-            Err(other) => {
-                self.unused.push(entry);
-                Ok(EntryId(other))
-            }
-        }
+        Ok(EntryId(entry))
     }
 
     fn fresh_entry(&self) -> Result<EntryId, Reject> {

@@ -115,11 +115,13 @@ impl Handle {
     ///
     /// `RingFull`, `SlabFull`, `Contended`.
     pub fn enter(&mut self, house: &House, buyer: BuyerId, now: TimeMs) -> Result<EntryId, Reject> {
-        if let Some(entry) = house.entry_of(buyer) {
+        if let Err(full) = self.check_room() {
+            return house.entry_of(buyer).ok_or(full);
+        }
+        let entry = house.line.entry_for(buyer)?;
+        if house.line.look(entry).known() {
             return Ok(entry);
         }
-        self.check_room()?;
-        let entry = house.line.entry_for(buyer)?;
         let turn = house.line.turn(entry)?;
         if turn.seen().known() {
             turn.end();
