@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
-use tmomi_bench::baseline::{BareDecisions, BareMasks, MutexMap};
+use tmomi_bench::baseline::{BareDecisions, BareMasks};
+use tmomi_bench::contenders::{Bare, Contender, Fast, Locked, Want, time_round};
 use tmomi_bench::sale::{BUYERS, FastSale, NOW, SHOW, naive_sale, request, seat};
 use tmomi_bench::{Rng, SEATS};
 use tmomi_engine::event::Batch;
-use tmomi_engine::ids::{BuyerId, HoldId, LineNumber};
+use tmomi_engine::ids::{BuyerId, LineNumber};
 use tmomi_engine::naive::Naive;
 use tmomi_engine::{Context, Reject};
 
@@ -43,181 +44,44 @@ fn rounds<S>(
     total
 }
 
-/// Random free seats, each held by a random buyer: a hold, or a release, at a time.
-trait Sale {
-    fn hold(&mut self, seat: u32, buyer: u32);
-    /// Releases the holds of the round, in the order in which they were made.
-    fn release_all(&mut self);
-    fn pause(&mut self);
-}
-
-fn time_holds(sale: &mut impl Sale, rng: &mut Rng, iters: u64) -> Duration {
-    let hold = |sale: &mut _, count| {
-        for _ in 0..count {
-            Sale::hold(sale, rng.below(SEATS), rng.below(BUYERS));
-        }
-    };
-    rounds(sale, iters, hold, |sale| {
-        sale.release_all();
-        sale.pause();
-    })
-}
-
-fn time_releases(sale: &mut impl Sale, rng: &mut Rng, iters: u64) -> Duration {
-    let (mut total, mut left) = (Duration::ZERO, iters);
-    while left > 0 {
-        let now = left.min(ROUND);
-        (0..now).for_each(|_| sale.hold(rng.below(SEATS), rng.below(BUYERS)));
-        let start = Instant::now();
-        sale.release_all();
-        total += start.elapsed();
-        sale.pause();
-        left -= now;
-    }
-    total
-}
-
-struct Bare(BareMasks, Vec<u32>);
-
-impl Sale for Bare {
-    fn hold(&mut self, seat: u32, _: u32) {
-        if self.0.take(seat) {
-            self.1.push(seat);
-        }
-    }
-
-    fn release_all(&mut self) {
-        self.1.drain(..).for_each(|seat| self.0.give_back(seat));
-    }
-
-    fn pause(&mut self) {}
-}
-
-struct BareWhole(BareDecisions, Vec<(u32, u32)>);
-
-impl Sale for BareWhole {
-    fn hold(&mut self, seat: u32, buyer: u32) {
-        if self.0.hold(seat, buyer, self.1.len() as u32) {
-            self.1.push((seat, buyer));
-        }
-    }
-
-    fn release_all(&mut self) {
-        let holds = self.1.drain(..).enumerate();
-        holds.for_each(|(hold, (seat, buyer))| self.0.release(seat, buyer, hold as u32));
-    }
-
-    fn pause(&mut self) {
-        self.0.drain();
-    }
-}
-
-struct Map(MutexMap, Vec<u32>);
-
-impl Sale for Map {
-    fn hold(&mut self, seat: u32, buyer: u32) {
-        if self.0.take(seat, buyer) {
-            self.1.push(seat);
-        }
-    }
-
-    fn release_all(&mut self) {
-        self.1.drain(..).for_each(|seat| self.0.give_back(seat));
-    }
-
-    fn pause(&mut self) {}
-}
-
-struct Fast(FastSale, Vec<HoldId>);
-
-impl Sale for Fast {
-    fn hold(&mut self, n: u32, buyer: u32) {
-        let FastSale { house, handle, .. } = &mut self.0;
-        if let Ok(held) = handle.hold(house, request(buyer), &[seat(n)], Context::at(NOW)) {
-            self.1.push(held.id);
-        }
-    }
-
-    fn release_all(&mut self) {
-        for id in self.1.drain(..) {
-            self.0.handle.release(id, Context::at(NOW)).expect("it is active");
-        }
-    }
-
-    fn pause(&mut self) {
-        self.0.drain();
-    }
-}
-
-/// The naive engine behind one of two locks.
-struct Locked<L>(L, Vec<HoldId>);
-
-trait Lock {
-    fn with<R>(&self, act: impl FnOnce(&mut Naive) -> R) -> R;
-}
-
-impl Lock for std::sync::Mutex<Naive> {
-    fn with<R>(&self, act: impl FnOnce(&mut Naive) -> R) -> R {
-        act(&mut self.lock().expect("nobody panics with it"))
-    }
-}
-
-impl Lock for parking_lot::Mutex<Naive> {
-    fn with<R>(&self, act: impl FnOnce(&mut Naive) -> R) -> R {
-        act(&mut self.lock())
-    }
-}
-
-impl<L: Lock> Sale for Locked<L> {
-    fn hold(&mut self, n: u32, buyer: u32) {
-        let (request, parts, at) = (request(buyer), [seat(n)], Context::at(NOW));
-        if let Ok(held) = self.0.with(|naive| naive.hold(SHOW, request, &parts, at)) {
-            self.1.push(held.id);
-        }
-    }
-
-    fn release_all(&mut self) {
-        for id in self.1.drain(..) {
-            let released = self.0.with(|naive| naive.release(id, Context::at(NOW)));
-            released.expect("it is active");
-        }
-    }
-
-    fn pause(&mut self) {
-        self.0.with(|naive| naive.drain(&mut Batch::default()));
-    }
-}
-
+/// A hold, and a release, of a random free seat for a random buyer.
 fn hold_and_release(c: &mut Criterion) {
-    let mut both = |name: &str, sale: &mut dyn FnMut(&str, u64) -> Duration| {
+    let mut both = |name: &str, contender: &mut dyn Contender| {
+        let mut rng = Rng::new(0x5eed);
         for phase in ["hold", "release"] {
             let mut group = c.benchmark_group(format!("{phase} of 10M seats"));
             settle(&mut group);
             group.bench_function(BenchmarkId::from_parameter(name), |b| {
-                b.iter_custom(|iters| sale(phase, iters));
+                b.iter_custom(|iters| time_phase(contender, &mut rng, phase, iters));
             });
             group.finish();
         }
     };
-    fn run(sale: &mut impl Sale, rng: &mut Rng, phase: &str, iters: u64) -> Duration {
-        match phase {
-            "hold" => time_holds(sale, rng, iters),
-            _ => time_releases(sale, rng, iters),
+    let bare = BareDecisions::new(BareMasks::new(SEATS), BUYERS, ROUND as u32);
+    both("bare memory", &mut Bare::new(bare, 1, ROUND as u32));
+    both("engine", &mut Fast::new(SEATS, 1));
+    both("engine, 16 preloaded", &mut Fast::new(SEATS, 16));
+    both("naive, std", &mut Locked::new(SEATS, std::sync::Mutex::new));
+    both("naive, parking_lot", &mut Locked::new(SEATS, parking_lot::Mutex::new));
+}
+
+fn time_phase(contender: &mut dyn Contender, rng: &mut Rng, phase: &str, iters: u64) -> Duration {
+    let (mut total, mut left) = (Duration::ZERO, iters);
+    while left > 0 {
+        let now = left.min(ROUND);
+        let wants: Vec<Want> = (0..now).map(|_| (rng.below(SEATS), rng.below(BUYERS))).collect();
+        if phase == "hold" {
+            total += time_round(contender, &[wants]);
+        } else {
+            contender.workers(1).remove(0)(&wants);
+            let start = Instant::now();
+            contender.give_back();
+            total += start.elapsed();
+            contender.drain();
         }
+        left -= now;
     }
-    let mut rng = Rng::new(0x5eed);
-    let mut bare = Bare(BareMasks::new(SEATS), Vec::new());
-    both("bare CAS", &mut |phase, iters| run(&mut bare, &mut rng, phase, iters));
-    let mut bare = BareWhole(BareDecisions::new(SEATS, BUYERS, ROUND as u32), Vec::new());
-    both("bare memory", &mut |phase, iters| run(&mut bare, &mut rng, phase, iters));
-    let mut fast = Fast(FastSale::open(SEATS), Vec::new());
-    both("engine", &mut |phase, iters| run(&mut fast, &mut rng, phase, iters));
-    let mut map = Map(MutexMap::default(), Vec::new());
-    both("mutex of a map", &mut |phase, iters| run(&mut map, &mut rng, phase, iters));
-    let mut naive = Locked(std::sync::Mutex::new(naive_sale(SEATS)), Vec::new());
-    both("naive, std", &mut |phase, iters| run(&mut naive, &mut rng, phase, iters));
-    let mut naive = Locked(parking_lot::Mutex::new(naive_sale(SEATS)), Vec::new());
-    both("naive, parking_lot", &mut |phase, iters| run(&mut naive, &mut rng, phase, iters));
+    total
 }
 
 /// A hold that is refused, at random over the first million seats, all of them held.
@@ -230,7 +94,9 @@ fn refusal(c: &mut Criterion) {
     for n in 0..TAKEN {
         black_box(masks.take(n));
     }
-    group.bench_function("bare load", |b| b.iter(|| masks.take(rng.below(TAKEN))));
+    group.bench_function("bare load", |b| {
+        b.iter(|| (masks.is_free(rng.below(TAKEN)), rng.below(BUYERS)));
+    });
 
     let mut fast = FastSale::open(SEATS);
     for block in 0..TAKEN / 64 {

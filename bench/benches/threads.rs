@@ -1,132 +1,155 @@
-//! How many holds and releases several threads make in a second, random over ten million seats,
-//! while the ring is drained beside them; and how long the slowest wait.
-//!
-//! A plain runner: it prints a table.
+//! What one thread and two hold in a second, each decision with its event in the ring: at random
+//! over ten million seats and a million buyers; in one hot row; and what they refuse there.
 //!
 //! `cargo bench -p tmomi-bench --bench threads`
-#![allow(clippy::print_stdout, reason = "its table is what it is for")]
 #![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use hdrhistogram::Histogram;
-use tmomi_bench::baseline::MutexMap;
+use tmomi_bench::baseline::{BareDecisions, BareMasks};
+use tmomi_bench::contenders::{
+    Bare, Contender, Fast, Lock, Locked, Sharded, Want, Worker, time, time_round,
+};
+use tmomi_bench::rounds::{Rounds, rounds};
 use tmomi_bench::sale::{BUYERS, FastSale, NOW, SHOW, naive_sale, request, seat};
 use tmomi_bench::{Rng, SEATS};
 use tmomi_engine::event::Batch;
-use tmomi_engine::{Context, Reject};
+use tmomi_engine::ids::Part;
+use tmomi_engine::{Context, Handle, Reject};
 
-const RUN: Duration = Duration::from_secs(2);
-/// One pair in so many is timed by itself, so that the clock does not dominate.
-const TIMED_EVERY: u64 = 64;
-
-/// Pairs made in all, and how long single ones took, in ns.
-struct Outcome {
-    pairs: u64,
-    elapsed: Duration,
-    single_ns: Histogram<u64>,
-}
+/// Holds of a round, of all threads; with the releases, fewer than the ring has slots.
+const ROUND: u32 = 50_000;
+/// Requests that are looked at together, where a queue of them is known.
+const PRELOADED: usize = 16;
+/// Seats of the hot row.
+const ROW: u32 = 64;
 
 fn main() {
-    println!("{:<20} {:>7} {:>14} {:>9} {:>9}", "", "threads", "pairs/s", "p50 ns", "p99.9 ns");
-    for threads in [1, 2, 4] {
-        let map = MutexMap::default();
-        let outcome = run(threads, || {
-            |seat, buyer| {
-                if map.take(seat, buyer) {
-                    map.give_back(seat);
-                }
+    random();
+    hot_row();
+    refusals();
+}
+
+/// Million calls a second.
+fn rate(calls: u32, took: Duration) -> f64 {
+    f64::from(calls) / took.as_secs_f64() / 1e6
+}
+
+/// What each of `threads` threads wants in a round.
+fn wants(rng: &mut Rng, threads: u32, seats: u32) -> Vec<Vec<Want>> {
+    let one = |_| (0..ROUND / threads).map(|_| (rng.below(seats), rng.below(BUYERS))).collect();
+    (0..threads).map(one).collect()
+}
+
+fn random() {
+    let bare = |masks| Bare::new(BareDecisions::new(masks, BUYERS, ROUND), 2, ROUND);
+    let mut contenders: Vec<(&str, Box<dyn Contender>)> = vec![
+        ("engine", Box::new(Fast::new(SEATS, 1))),
+        ("engine, 16 preloaded", Box::new(Fast::new(SEATS, PRELOADED))),
+        ("bare memory operations", Box::new(bare(BareMasks::new(SEATS)))),
+        ("the same with a word a seat", Box::new(bare(BareMasks::of_words(SEATS)))),
+        ("naive, std Mutex", Box::new(Locked::new(SEATS, std::sync::Mutex::new))),
+        ("naive, parking_lot Mutex", Box::new(Locked::new(SEATS, parking_lot::Mutex::new))),
+        ("dashmap of seats and of buyers", Box::new(Sharded::default())),
+    ];
+    let mut rng = Rng::new(0x5eed);
+    for threads in [1, 2] {
+        let mut table = Rounds::new(format!("holds, random, {threads} threads"), "M/s");
+        for _ in 0..5 * rounds() {
+            for (name, contender) in &mut contenders {
+                let wants = wants(&mut rng, threads, SEATS);
+                table.add(name, rate(ROUND, time_round(&mut **contender, &wants)));
             }
-        });
-        print("mutex of a map", threads, &outcome);
-        let naive = parking_lot::Mutex::new(naive_sale(SEATS));
-        let outcome = run(threads, || {
-            |n, buyer| {
-                let at = Context::at(NOW);
-                let held = naive.lock().hold(SHOW, request(buyer), &[seat(n)], at);
-                let Ok(held) = held else { return };
-                let mut naive = naive.lock();
-                naive.release(held.id, at).expect("it is active");
-                naive.drain(&mut Batch::default());
-            }
-        });
-        print("naive, parking_lot", threads, &outcome);
-        print("engine", threads, &fast(threads));
+        }
+        table.print();
     }
 }
 
-fn fast(threads: u64) -> Outcome {
-    let mut sale = FastSale::open(SEATS);
-    let (engine, house) = (sale.engine.clone(), sale.house.clone());
-    let running = AtomicBool::new(true);
-    thread::scope(|scope| {
-        let keeper = scope.spawn(|| {
-            while running.load(Ordering::Relaxed) {
-                sale.drain();
-                thread::sleep(Duration::from_micros(200));
-            }
-        });
-        let outcome = run(threads, || {
-            let mut handle = engine.handle().expect("64 are enough");
-            let house = &house;
-            move |n, buyer| {
-                let at = Context::at(NOW);
-                let held = loop {
-                    match handle.hold(house, request(buyer), &[seat(n)], at) {
-                        Ok(held) => break held,
-                        Err(Reject::RingFull) => thread::yield_now(),
-                        Err(_) => return,
+/// A hold and its release, again and again, of single seats of one row.
+fn hot_row() {
+    let mut fast = FastSale::open(SEATS);
+    let mut handles = two_handles(&fast);
+    let with_std = std::sync::Mutex::new(naive_sale(SEATS));
+    let with_parking_lot = parking_lot::Mutex::new(naive_sale(SEATS));
+    let mut rng = Rng::new(0x5eed);
+    for threads in [1, 2] {
+        let title = format!("hold and release in one row, {threads} threads");
+        let mut table = Rounds::new(title, "M/s");
+        for _ in 0..5 * rounds() {
+            let wants = wants(&mut rng, threads, ROW);
+            let house = &*fast.house;
+            let mut workers: Vec<Worker<'_>> = Vec::new();
+            for handle in handles.iter_mut().take(threads as usize) {
+                workers.push(Box::new(move |wants| {
+                    for (n, buyer) in wants {
+                        let at = Context::at(NOW);
+                        if let Ok(held) = handle.hold(house, request(*buyer), &[seat(*n)], at) {
+                            handle.release(held.id, at).expect("it is active");
+                        }
                     }
-                };
-                while handle.release(held.id, at) == Err(Reject::RingFull) {
-                    thread::yield_now();
+                }));
+            }
+            table.add("engine", rate(ROUND, time(workers, &wants)));
+            fast.drain();
+            table.add("naive, std Mutex", rate(ROUND, naive_pairs(&with_std, &wants)));
+            let took = naive_pairs(&with_parking_lot, &wants);
+            table.add("naive, parking_lot Mutex", rate(ROUND, took));
+        }
+        table.print();
+    }
+}
+
+fn naive_pairs(lock: &impl Lock, wants: &[Vec<Want>]) -> Duration {
+    let mut workers: Vec<Worker<'_>> = Vec::new();
+    for _ in wants {
+        workers.push(Box::new(move |wants| {
+            for (n, buyer) in wants {
+                let (at, parts) = (Context::at(NOW), [seat(*n)]);
+                let held = lock.with(|naive| naive.hold(SHOW, request(*buyer), &parts, at));
+                if let Ok(held) = held {
+                    lock.with(|naive| naive.release(held.id, at)).expect("it is active");
                 }
             }
-        });
-        running.store(false, Ordering::Relaxed);
-        keeper.join().expect("it does not panic");
-        outcome
-    })
+        }));
+    }
+    let took = time(workers, wants);
+    lock.with(|naive| naive.drain(&mut Batch::default()));
+    took
 }
 
-/// Lets `threads` threads do what `pair` makes for each of them.
-fn run<P: FnMut(u32, u32) + Send>(threads: u64, pair: impl Fn() -> P) -> Outcome {
-    let stop = AtomicBool::new(false);
-    let start = Instant::now();
-    thread::scope(|scope| {
-        let spawn = |n: u64| {
-            let (stop, mut pair) = (&stop, pair());
-            scope.spawn(move || {
-                let mut rng = Rng::new(n + 1);
-                let mut single_ns = Histogram::new(3).expect("three digits are allowed");
-                let mut pairs = 0;
-                while !stop.load(Ordering::Relaxed) {
-                    let before = Instant::now();
-                    pair(rng.below(SEATS), rng.below(BUYERS));
-                    single_ns.saturating_record(before.elapsed().as_nanos() as u64);
-                    (1..TIMED_EVERY).for_each(|_| pair(rng.below(SEATS), rng.below(BUYERS)));
-                    pairs += TIMED_EVERY;
-                }
-                (pairs, single_ns)
-            })
-        };
-        let workers: Vec<_> = (0..threads).map(spawn).collect();
-        thread::sleep(RUN);
-        stop.store(true, Ordering::Relaxed);
-        let (mut pairs, mut single_ns) = (0, Histogram::new(3).expect("three digits"));
-        for worker in workers {
-            let (more, histogram) = worker.join().expect("it does not panic");
-            pairs += more;
-            single_ns.add(histogram).expect("the same digits");
+/// Refusals in a row that one buyer holds: nothing is written, so two threads refuse twice as many.
+fn refusals() {
+    let mut fast = FastSale::open(SEATS);
+    let mut handles = two_handles(&fast);
+    let row = Part { mask: u64::MAX, ..seat(0) };
+    fast.handle.hold(&fast.house, request(0), &[row], Context::at(NOW)).expect("it is free");
+    fast.drain();
+    let (before, house) = (fast.engine.claimed(), &*fast.house);
+    let mut rng = Rng::new(0x5eed);
+    let mut table = Rounds::new("refusals in one row", "M/s");
+    for _ in 0..5 * rounds() {
+        for (name, threads) in [("1 thread", 1), ("2 threads", 2)] {
+            let mut wants = wants(&mut rng, threads, ROW);
+            // Each thread makes a whole round, long enough that both run beside each other.
+            wants.iter_mut().for_each(|wants| *wants = wants.repeat(20));
+            let calls = wants.iter().map(|wants| wants.len() as u32).sum();
+            let mut workers: Vec<Worker<'_>> = Vec::new();
+            for handle in handles.iter_mut().take(threads as usize) {
+                workers.push(Box::new(move |wants| {
+                    for (n, buyer) in wants {
+                        let parts = [seat(*n)];
+                        let held = handle.hold(house, request(*buyer), &parts, Context::at(NOW));
+                        assert!(matches!(held, Err(Reject::SeatUnavailable(_))));
+                    }
+                }));
+            }
+            table.add(name, rate(calls, time(workers, &wants)));
         }
-        Outcome { pairs, elapsed: start.elapsed(), single_ns }
-    })
+    }
+    table.print();
+    assert_eq!(fast.engine.claimed(), before, "a refusal writes nothing");
 }
 
-fn print(name: &str, threads: u64, outcome: &Outcome) {
-    let rate = outcome.pairs as f64 / outcome.elapsed.as_secs_f64();
-    let at = |quantile| outcome.single_ns.value_at_quantile(quantile);
-    println!("{name:<20} {threads:>7} {rate:>14.0} {:>9} {:>9}", at(0.5), at(0.999));
+fn two_handles(sale: &FastSale) -> Vec<Handle> {
+    (0..2).map(|_| sale.engine.handle().expect("64 are enough")).collect()
 }

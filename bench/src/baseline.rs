@@ -1,24 +1,45 @@
-//! What a decision is compared with.
+//! The memory operations that a decision cannot do without.
 
-use std::collections::HashMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Seats as bits of words, and nothing else.
 pub struct BareMasks {
     words: Box<[AtomicU64]>,
+    /// Bits of a word that are seats: 64, or 1 for a word a seat.
+    seats_per_word: u32,
 }
 
 impl BareMasks {
-    /// `seats` seats, all free.
+    /// `seats` seats, all free, a bit each.
     pub fn new(seats: u32) -> BareMasks {
-        let words = (0..seats.div_ceil(64)).map(|_| AtomicU64::new(u64::MAX)).collect();
-        BareMasks { words }
+        BareMasks::of(seats, 64)
+    }
+
+    /// `seats` seats, all free, a word each.
+    pub fn of_words(seats: u32) -> BareMasks {
+        BareMasks::of(seats, 1)
+    }
+
+    fn of(seats: u32, seats_per_word: u32) -> BareMasks {
+        let words = (0..seats.div_ceil(seats_per_word)).map(|_| AtomicU64::new(u64::MAX));
+        BareMasks { words: words.collect(), seats_per_word }
+    }
+
+    fn place(&self, seat: u32) -> (&AtomicU64, u64) {
+        let word = &self.words[(seat / self.seats_per_word) as usize];
+        (word, 1 << (seat % self.seats_per_word))
+    }
+
+    /// Whether a seat is free, by one load.
+    pub fn is_free(&self, seat: u32) -> bool {
+        let (word, bit) = self.place(seat);
+        word.load(Ordering::Relaxed) & bit != 0
     }
 
     /// Clears the bit of a seat by one compare-and-swap; `false` if it was clear.
     pub fn take(&self, seat: u32) -> bool {
-        let (word, bit) = (&self.words[(seat / 64) as usize], 1 << (seat % 64));
+        let (word, bit) = self.place(seat);
         let mut seen = word.load(Ordering::Relaxed);
         while seen & bit != 0 {
             let left = seen & !bit;
@@ -32,7 +53,8 @@ impl BareMasks {
 
     /// Sets the bit of a seat.
     pub fn give_back(&self, seat: u32) {
-        self.words[(seat / 64) as usize].fetch_or(1 << (seat % 64), Ordering::AcqRel);
+        let (word, bit) = self.place(seat);
+        word.fetch_or(bit, Ordering::AcqRel);
     }
 }
 
@@ -52,14 +74,10 @@ impl Line {
     }
 }
 
-/// The memory operations that a decision cannot do without: the seat's word, the buyer's word, a
-/// number, a record of the hold, an event in a ring.
-pub struct BareDecisions {
-    masks: BareMasks,
-    buyers: Box<[AtomicU64]>,
-    number: AtomicU64,
-    records: Box<[Line]>,
-    ring: Box<[Line]>,
+/// Events, a number and a line each.
+pub struct RingOfLines {
+    number: CachePadded,
+    lines: Box<[Line]>,
     read: Mutex<Reader>,
 }
 
@@ -70,19 +88,61 @@ struct Reader {
     events: Vec<[u64; 8]>,
 }
 
+type CachePadded = crossbeam::utils::CachePadded<AtomicU64>;
+
 /// Slots of the ring, as many as the engine has by default.
 const RING_SLOTS: usize = 1 << 17;
 
-impl BareDecisions {
-    /// For `seats` seats, `buyers` buyers and `holds` records at a time.
-    pub fn new(seats: u32, buyers: u32, holds: u32) -> BareDecisions {
-        BareDecisions {
-            masks: BareMasks::new(seats),
-            buyers: (0..buyers).map(|_| AtomicU64::new(0)).collect(),
-            number: AtomicU64::new(0),
-            records: (0..holds).map(|_| Line::new()).collect(),
-            ring: (0..RING_SLOTS).map(|_| Line::new()).collect(),
+impl Default for RingOfLines {
+    fn default() -> RingOfLines {
+        RingOfLines {
+            number: CachePadded::default(),
+            lines: (0..RING_SLOTS).map(|_| Line::new()).collect(),
             read: Mutex::default(),
+        }
+    }
+}
+
+impl RingOfLines {
+    /// Writes an event, and gives its number.
+    pub fn publish(&self) -> u64 {
+        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
+        self.lines[number as usize % RING_SLOTS].write(number);
+        number
+    }
+
+    /// Copies what was published out of the ring: whoever decides shares the caches with whoever
+    /// reads, here as in the engine.
+    pub fn drain(&self) {
+        let mut read = self.read.lock().expect("nobody panics with it");
+        let Reader { upto, events } = &mut *read;
+        events.clear();
+        let end = self.number.load(Ordering::Acquire);
+        for number in *upto + 1..=end {
+            let line = &self.lines[number as usize % RING_SLOTS];
+            assert_eq!(line.0[0].load(Ordering::Acquire), number, "it was published");
+            events.push(std::array::from_fn(|n| line.0[n].load(Ordering::Relaxed)));
+        }
+        *upto = end;
+    }
+}
+
+/// The seat's word, the buyer's word, a number, a record of the hold, an event in a ring.
+pub struct BareDecisions {
+    masks: BareMasks,
+    buyers: Box<[AtomicU64]>,
+    records: Box<[Line]>,
+    ring: RingOfLines,
+}
+
+impl BareDecisions {
+    /// For these seats, `buyers` buyers and `holds` records at a time.
+    pub fn new(masks: BareMasks, buyers: u32, holds: u32) -> BareDecisions {
+        BareDecisions {
+            masks,
+            buyers: (0..buyers).map(|_| AtomicU64::new(0)).collect(),
+            records: (0..holds).map(|_| Line::new()).collect(),
+            ring: RingOfLines::default(),
         }
     }
 
@@ -91,11 +151,15 @@ impl BareDecisions {
         let buyer = &self.buyers[buyer as usize];
         let seen = buyer.load(Ordering::Relaxed);
         let turn = buyer.compare_exchange(seen, seen | 1, Ordering::Acquire, Ordering::Relaxed);
-        if turn.is_err() || !self.masks.take(seat) {
+        if turn.is_err() {
+            return false;
+        }
+        if !self.masks.take(seat) {
+            buyer.fetch_sub(1, Ordering::Release);
             return false;
         }
         self.records[hold as usize].write(seat.into());
-        self.publish();
+        self.ring.publish();
         // The seat counted and the turn ended at once.
         buyer.fetch_add((1 << 24) - 1, Ordering::Release);
         true
@@ -107,50 +171,14 @@ impl BareDecisions {
         let seen = state.load(Ordering::Acquire);
         let owned = state.compare_exchange(seen, u64::MAX, Ordering::Acquire, Ordering::Relaxed);
         assert!(owned.is_ok(), "nobody else is here");
-        self.publish();
+        self.ring.publish();
         self.masks.give_back(seat);
         self.buyers[buyer as usize].fetch_sub(1 << 24, Ordering::Release);
         state.store(0, Ordering::Release);
     }
 
-    /// Copies what was published out of the ring: whoever decides shares the caches with whoever
-    /// reads, here as in the engine.
+    /// Reads the ring.
     pub fn drain(&self) {
-        let mut read = self.read.lock().expect("nobody panics with it");
-        let Reader { upto, events } = &mut *read;
-        events.clear();
-        let end = self.number.load(Ordering::Acquire);
-        for number in *upto + 1..=end {
-            let line = &self.ring[number as usize % RING_SLOTS];
-            assert_eq!(line.0[0].load(Ordering::Acquire), number, "it was published");
-            events.push(std::array::from_fn(|n| line.0[n].load(Ordering::Relaxed)));
-        }
-        *upto = end;
-    }
-
-    fn publish(&self) {
-        let number = self.number.fetch_add(1, Ordering::Relaxed) + 1;
-        self.ring[number as usize % RING_SLOTS].write(number);
-    }
-}
-
-/// What is written first when one thinks of selling seats: who has which, behind a lock.
-#[derive(Default)]
-pub struct MutexMap(Mutex<HashMap<u32, u32>>);
-
-impl MutexMap {
-    /// Takes a seat for a buyer; `false` if it is taken.
-    pub fn take(&self, seat: u32, buyer: u32) -> bool {
-        let mut map = self.0.lock().expect("nobody panics with it");
-        let free = !map.contains_key(&seat);
-        if free {
-            map.insert(seat, buyer);
-        }
-        free
-    }
-
-    /// Frees a seat.
-    pub fn give_back(&self, seat: u32) {
-        self.0.lock().expect("nobody panics with it").remove(&seat);
+        self.ring.drain();
     }
 }

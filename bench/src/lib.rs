@@ -4,12 +4,15 @@
 //! figure of another machine or another hour says nothing.
 //!
 //! * `decisions`: what one hold, release, refusal, join and look at the line cost one thread
-//! * `threads`: how many holds and releases several threads make in a second
+//! * `threads`: how many holds one thread and two make in a second, at random and in one row
+//! * `best`: what the best seats cost, by how full the house is
+//! * `sizes`: what the size of the house and of the request cost a hold
 //! * `line`: what a position in line costs, by the length of the line
 //! * `journal`: what a commit costs by the size of its batch
 //! * `recovery`: how soon a house of ten million seats is back
 
 pub mod baseline;
+pub mod contenders;
 pub mod rounds;
 pub mod sale;
 

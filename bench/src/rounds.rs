@@ -3,6 +3,22 @@
 
 use std::time::Duration;
 
+/// The head of a table of rows.
+pub const TABLE_HEAD: &str = "| what | how | took | of the first |\n| --- | --- | --- | --- |";
+
+/// Set to 1, a bench does as little as shows that it still runs.
+const SHORT: &str = "TMOMI_BENCH_SHORT";
+
+/// Whether a bench is run only to see that it still runs; its figures mean nothing then.
+pub fn is_short() -> bool {
+    std::env::var_os(SHORT).is_some_and(|value| value == "1")
+}
+
+/// Rounds of a comparison.
+pub fn rounds() -> usize {
+    if is_short() { 1 } else { 5 }
+}
+
 /// What one contender took in each round.
 struct Contender {
     name: String,
@@ -22,6 +38,11 @@ impl Rounds {
         Rounds { title: title.into(), unit, contenders: Vec::new() }
     }
 
+    /// What is compared.
+    pub fn title(&self) -> &str {
+        &self.title
+    }
+
     /// Adds a sample of the contender `name`.
     pub fn add(&mut self, name: &str, sample: f64) {
         match self.contenders.iter_mut().find(|contender| contender.name == name) {
@@ -37,20 +58,15 @@ impl Rounds {
         self.add(name, took.as_secs_f64() * 1_000.0);
     }
 
-    /// Prints a row for each contender: a Markdown table without its head.
-    #[allow(clippy::print_stdout, reason = "its table is what a runner is for")]
-    pub fn print(&self) {
-        let Some(baseline) = self.contenders.first() else { return };
-        for contender in &self.contenders {
+    /// A row for each contender: a Markdown table without its head.
+    pub fn rows(&self) -> Vec<String> {
+        let Some(baseline) = self.contenders.first() else { return Vec::new() };
+        let row = |contender: &Contender| {
             let (median, low, high) = spread(&contender.samples);
-            let ratios: Vec<f64> = contender
-                .samples
-                .iter()
-                .zip(&baseline.samples)
-                .map(|(sample, baseline)| sample / baseline)
-                .collect();
+            let pairs = contender.samples.iter().zip(&baseline.samples);
+            let ratios: Vec<f64> = pairs.map(|(sample, baseline)| sample / baseline).collect();
             let (ratio, ratio_low, ratio_high) = spread(&ratios);
-            println!(
+            format!(
                 "| {} | {} | {} {} ({} to {}) | {ratio:.2} ({ratio_low:.2} to {ratio_high:.2}) |",
                 self.title,
                 contender.name,
@@ -58,8 +74,15 @@ impl Rounds {
                 self.unit,
                 digits(low),
                 digits(high),
-            );
-        }
+            )
+        };
+        self.contenders.iter().map(row).collect()
+    }
+
+    /// Prints the rows.
+    #[allow(clippy::print_stdout, reason = "its table is what a runner is for")]
+    pub fn print(&self) {
+        self.rows().iter().for_each(|row| println!("{row}"));
     }
 }
 
