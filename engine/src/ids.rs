@@ -147,12 +147,7 @@ impl Part {
 /// How many seats the parts are.
 #[inline]
 pub fn count_seats(parts: &[Part]) -> u32 {
-    // Most parts are one seat, and counting bits is some 15 instructions without the processor's
-    // own one, which not every build may use.
-    parts
-        .iter()
-        .map(|part| if part.mask.is_power_of_two() { 1 } else { part.mask.count_ones() })
-        .sum()
+    parts.iter().map(|part| part.mask.count_ones()).sum()
 }
 
 /// A hold, and after its confirmation the order: the slab record that has it and the number of

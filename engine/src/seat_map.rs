@@ -181,18 +181,26 @@ impl SeatMap {
         match parts {
             // A free seat is there: nothing else is loaded.
             [part] if self.has_free(*part) => Ok(count_seats(parts)),
-            _ => self.look_closer(parts),
+            [part] => self.look_closer(*part).map(|()| count_seats(parts)),
+            _ => self.look_at_all(parts),
+        }
+    }
+
+    #[inline]
+    fn look_closer(&self, part: Part) -> Result<(), Reject> {
+        if !self.has(part) {
+            return Err(Reject::UnknownSeat);
+        }
+        match self.look_at(part) {
+            Look::Taken(missing) => Err(refusal(part.block, missing)),
+            Look::Free | Look::Unsettled => Ok(()),
         }
     }
 
     #[inline(never)]
-    fn look_closer(&self, parts: &[Part]) -> Result<u32, Reject> {
+    fn look_at_all(&self, parts: &[Part]) -> Result<u32, Reject> {
         self.check(parts)?;
-        for part in parts {
-            if let Look::Taken(missing) = self.look_at(*part) {
-                return Err(refusal(part.block, missing));
-            }
-        }
+        parts.iter().try_for_each(|part| self.look_closer(*part))?;
         Ok(count_seats(parts))
     }
 

@@ -6,7 +6,7 @@ use crate::entry::LIMIT_MAX;
 use crate::event::{Body, LineMode};
 use crate::handle::{Context, Extended, Held, HoldRequest};
 use crate::hold::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN};
-use crate::ids::{EntryId, HoldId, HoldSlot, Part, Seq, ShowtimeId, TimeMs};
+use crate::ids::{EntryId, HoldId, HoldSlot, Part, Seq, ShowtimeId, TimeMs, count_seats};
 use crate::reject::Reject;
 use crate::ring::PARTS_MAX;
 use crate::state::{HoldState, Place};
@@ -39,8 +39,7 @@ impl Naive {
         now: TimeMs,
     ) -> Vec<Reject> {
         let house = &self.houses[&showtime];
-        let count = parts.iter().map(|part| part.mask.count_ones()).sum();
-        let mut reasons = house.refusals_but_seats(request, count, now);
+        let mut reasons = house.refusals_but_seats(request, count_seats(parts), now);
         reasons.extend(house.malformed(parts));
         let taken = parts.iter().filter_map(|part| house.taken_of(*part));
         reasons.extend(taken.map(Reject::SeatUnavailable));
@@ -212,7 +211,7 @@ impl Naive {
         let entry = request.entry;
         let house = self.house_mut(showtime);
         house.mark(&parts, Taken::Held);
-        house.entry_mut(entry).seats_used += seats(&parts);
+        house.entry_mut(entry).seats_used += count_seats(&parts);
         let ttl_ms = request.ttl_ms.unwrap_or(house.hold_ttl_ms);
         let deadline = ctx.now.plus_ms(ttl_ms.into());
         let next_slot = HoldSlot(self.holds.len() as u32);
@@ -228,7 +227,7 @@ impl Naive {
     pub(super) fn restore_hold(&mut self, state: &HoldState) {
         let house = self.house_mut(state.showtime);
         house.mark(&state.parts, if state.confirmed { Taken::Sold } else { Taken::Held });
-        house.entry_mut(state.entry).seats_used += seats(&state.parts);
+        house.entry_mut(state.entry).seats_used += count_seats(&state.parts);
         let hold = Hold {
             showtime: state.showtime,
             entry: state.entry,
@@ -259,7 +258,7 @@ impl Naive {
         self.slots_free.push(id.slot);
         let house = self.house_mut(hold.showtime);
         house.free(&hold.parts);
-        house.entry_mut(hold.entry).seats_used -= seats(&hold.parts);
+        house.entry_mut(hold.entry).seats_used -= count_seats(&hold.parts);
         let first = |first| body(hold.entry, first);
         self.emit_seats(now, hold.showtime, &hold.parts, first, None)
     }
@@ -333,8 +332,4 @@ pub(super) fn check_terms(limit: u32, hold_ttl_ms: u32) -> Result<(), Reject> {
     }
     let in_range = (HOLD_TTL_MS_MIN..=HOLD_TTL_MS_MAX).contains(&hold_ttl_ms);
     if in_range { Ok(()) } else { Err(Reject::TtlOutOfRange) }
-}
-
-fn seats(parts: &[Part]) -> u32 {
-    parts.iter().map(|part| part.mask.count_ones()).sum()
 }
