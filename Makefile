@@ -19,7 +19,7 @@ LOOM = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 	$(CARGO) test -p tmomi-engine --release --lib model::
 
 .PHONY: all test test-deep check format lint deny docs doctest loom examples release nextest
-.PHONY: bench tools packages clean
+.PHONY: bench bench-report bench-short tools packages clean
 
 all: check
 
@@ -75,6 +75,14 @@ nextest: tools
 
 bench:
 	$(CARGO) bench -p tmomi-bench
+
+## Measures and writes the tables of docs/PERFORMANCE.md; BENCH='journal line' for some of them.
+bench-report:
+	$(CARGO) run --release -p tmomi-bench --bin report -- $(BENCH)
+
+# Every bench does as little as shows that it still runs; its figures mean nothing.
+bench-short:
+	TMOMI_BENCH_SHORT=1 $(CARGO) bench -p tmomi-bench
 
 tools: packages $(TOOLS)/bin/cargo-nextest $(TOOLS)/bin/cargo-deny
 

@@ -15,6 +15,7 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, BenchmarkId, Criterion, criterion_group, criterion_main};
 use tmomi_bench::baseline::{BareDecisions, BareMasks};
 use tmomi_bench::contenders::{Bare, Contender, Fast, Locked, Want, time_round};
+use tmomi_bench::rounds::is_short;
 use tmomi_bench::sale::{BUYERS, FastSale, NOW, SHOW, naive_sale, request, seat};
 use tmomi_bench::{Rng, SEATS};
 use tmomi_engine::event::Batch;
@@ -187,8 +188,9 @@ fn line(c: &mut Criterion) {
 /// Short enough that all of it runs in two minutes; the shares of the machine differ more from
 /// hour to hour than two seconds of samples do.
 fn settle(group: &mut BenchmarkGroup<'_, WallTime>) {
-    group.warm_up_time(Duration::from_millis(500));
-    group.measurement_time(Duration::from_secs(2));
+    let share = if is_short() { 100 } else { 1 };
+    group.warm_up_time(Duration::from_millis(500) / share);
+    group.measurement_time(Duration::from_secs(2) / share);
     group.sample_size(20);
 }
 

@@ -1,89 +1,110 @@
 //! What a commit of the journal costs by the size of its batch, beside a bare write of as many
-//! bytes and the same sync, into a file whose room was taken before.
+//! bytes and the same sync: into a file that was written before, and into one whose room was only
+//! taken. They take turns, commit by commit.
 //!
 //! `cargo bench -p tmomi-bench --bench journal`; the files go under `target/`.
-#![allow(missing_docs, reason = "the macros of criterion make functions without any")]
+#![allow(clippy::print_stdout, reason = "its table is what it is for")]
+#![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::Instant;
 
-use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use tmomi_bench::bare_file::{BareFile, Room};
+use tmomi_bench::rounds::{Rounds, TABLE_HEAD, is_short, rounds};
 use tmomi_bench::sale::{NOW, SHOW};
 use tmomi_engine::event::{Batch, Body, Event};
 use tmomi_engine::ids::{BlockIndex, EntryId, Epoch, HoldSlot, Part, RequestKey, Seq};
+use tmomi_persist::frame;
 use tmomi_persist::journal::{Journal, JournalConfig};
 use tmomi_persist::log::Log;
 
-const EVENT_BYTES: usize = 64;
-/// As large as a segment, so that both take new room as rarely.
-const BARE_FILE_BYTES: u64 = 64 << 20;
+const SIZES: [usize; 5] = [1, 8, 64, 512, 4_096];
+/// Bytes that each contender writes in a round: a segment and a half, so that the journal begins
+/// new ones. Small commits stop at [`COMMITS_MAX`].
+const ROUND_BYTES: usize = 96 << 20;
+const COMMITS_MAX: usize = 2_000;
 
-/// `count` holds, numbered from `first`.
-fn batch(first: u64, count: usize, out: &mut Batch) {
-    out.clear();
-    for n in first..first + count as u64 {
-        let body = Body::Held {
-            slot: HoldSlot(n as u32),
-            entry: EntryId(n as u32),
-            ttl_ms: 300_000,
-            first: Part { block: BlockIndex(n as u32), mask: 0b11 },
-            key: RequestKey { hash: n, fingerprint: !n },
-        };
-        let (more_follows, has_blob) = (false, false);
-        let event = Event { seq: Seq(n), at: NOW, showtime: SHOW, more_follows, has_blob, body };
-        out.events.push(event.pack());
-    }
-}
-
-fn bare_file(dir: &Path) -> File {
-    let file = File::options().create(true).truncate(true).write(true).open(dir.join("bare"));
-    let file = file.expect("the folder can be written");
-    let zeros = vec![0; 1 << 20];
-    for at in (0..BARE_FILE_BYTES).step_by(zeros.len()) {
-        file.write_all_at(&zeros, at).expect("there is room");
-    }
-    file.sync_all().expect("the disk works");
-    file
-}
-
-fn commits(c: &mut Criterion) {
+fn main() {
+    println!("{TABLE_HEAD}");
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target can be written");
-    let mut group = c.benchmark_group("journal commit");
-    group.warm_up_time(Duration::from_millis(300));
-    group.measurement_time(Duration::from_secs(2));
-    group.sample_size(20);
-    let file = bare_file(dir.path());
-    let journal_dir = dir.path().join("journal");
-    std::fs::create_dir(&journal_dir).expect("the folder can be written");
-    let config = JournalConfig::default();
-    let (mut journal, _) = Journal::open(&journal_dir, config).expect("it is empty");
-    let (mut next, mut at, mut events) = (1, 0, Batch::default());
-    for count in [1, 8, 64, 512, 4_096] {
-        group.throughput(Throughput::Elements(count as u64));
-        let bytes = vec![0xab; count * EVENT_BYTES];
-        group.bench_function(BenchmarkId::new("bare write and sync", count), |b| {
-            b.iter(|| {
-                if at + bytes.len() as u64 > BARE_FILE_BYTES {
-                    at = 0;
-                }
-                file.write_all_at(&bytes, at).expect("there is room");
-                file.sync_data().expect("the disk works");
-                at += bytes.len() as u64;
-            });
-        });
-        group.bench_function(BenchmarkId::new("journal", count), |b| {
-            b.iter(|| {
-                batch(next, count, &mut events);
-                next += count as u64;
-                journal.append(Epoch(1), &events).expect("there is room");
-                journal.commit().expect("the disk works");
-            });
-        });
+    let mut contenders = Contenders::new(dir.path());
+    for events in SIZES {
+        contenders.compare(events);
     }
-    group.finish();
 }
 
-criterion_group!(benches, commits);
-criterion_main!(benches);
+struct Contenders {
+    written: BareFile,
+    taken: BareFile,
+    journal: Journal,
+    next: u64,
+    batch: Batch,
+}
+
+impl Contenders {
+    fn new(dir: &Path) -> Contenders {
+        let (journal, _) =
+            Journal::open(&dir.join("journal"), JournalConfig::default()).expect("it is empty");
+        Contenders {
+            written: BareFile::new(dir, Room::Written).expect("there is room"),
+            taken: BareFile::new(dir, Room::Taken).expect("there is room"),
+            journal,
+            next: 1,
+            batch: Batch::default(),
+        }
+    }
+
+    fn compare(&mut self, events: usize) {
+        let mut median = Rounds::new(format!("commit of {events} events, median"), "us");
+        let mut mean = Rounds::new(format!("commit of {events} events, mean"), "us");
+        for _ in 0..rounds() {
+            let mut took = [Vec::new(), Vec::new(), Vec::new()];
+            self.make_batch(events);
+            let bytes = vec![0xab; frame::encoded_bytes(&self.batch)];
+            let commits = (ROUND_BYTES / bytes.len()).min(COMMITS_MAX);
+            for _ in 0..if is_short() { 10 } else { commits } {
+                took[0].push(us(|| self.written.append(&bytes).expect("the disk works")));
+                took[1].push(us(|| self.taken.append(&bytes).expect("the disk works")));
+                self.make_batch(events);
+                took[2].push(us(|| self.commit()));
+            }
+            let names = ["bare, written before", "bare, room taken before", "journal"];
+            for (name, took) in names.into_iter().zip(&mut took) {
+                took.sort_by(f64::total_cmp);
+                median.add(name, took[took.len() / 2]);
+                mean.add(name, took.iter().sum::<f64>() / took.len() as f64);
+            }
+        }
+        median.print();
+        mean.print();
+    }
+
+    fn commit(&mut self) {
+        self.journal.append(Epoch(1), &self.batch).expect("there is room");
+        self.journal.commit().expect("the disk works");
+        self.next += self.batch.events.len() as u64;
+    }
+
+    /// The next holds.
+    fn make_batch(&mut self, events: usize) {
+        self.batch.clear();
+        for n in self.next..self.next + events as u64 {
+            let body = Body::Held {
+                slot: HoldSlot(n as u32),
+                entry: EntryId(n as u32),
+                ttl_ms: 300_000,
+                first: Part { block: BlockIndex(n as u32), mask: 0b11 },
+                key: RequestKey { hash: n, fingerprint: !n },
+            };
+            let (seq, at, showtime) = (Seq(n), NOW, SHOW);
+            let event = Event { seq, at, showtime, more_follows: false, has_blob: false, body };
+            self.batch.events.push(event.pack());
+        }
+    }
+}
+
+fn us(act: impl FnOnce()) -> f64 {
+    let start = Instant::now();
+    act();
+    start.elapsed().as_secs_f64() * 1e6
+}

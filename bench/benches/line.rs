@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use tmomi_bench::Rng;
+use tmomi_bench::rounds::is_short;
 use tmomi_bench::sale::{self, NOW, SHOW};
 use tmomi_engine::event::{Batch, Body, Event};
 use tmomi_engine::ids::{BuyerId, EntryId, LineNumber, RequestKey, Seq};
@@ -45,10 +46,12 @@ fn push(batch: &mut Batch, seq: u64, body: Body) {
 /// The position of somebody, at random.
 fn position(c: &mut Criterion) {
     let mut group = c.benchmark_group("position in line");
-    group.warm_up_time(Duration::from_millis(500));
-    group.measurement_time(Duration::from_secs(2));
+    let share = if is_short() { 100 } else { 1 };
+    group.warm_up_time(Duration::from_millis(500) / share);
+    group.measurement_time(Duration::from_secs(2) / share);
     group.sample_size(20);
-    for waiting in [1_000, 10_000, 100_000, 1_000_000, 10_000_000] {
+    let lengths = [1_000, 10_000, 100_000, 1_000_000, 10_000_000];
+    for waiting in lengths.into_iter().take(if is_short() { 2 } else { 5 }) {
         let image = line_of(waiting);
         let line = image.showtime(SHOW).expect("it was opened");
         let mut rng = Rng::new(0x5eed);

@@ -9,8 +9,15 @@
 //! * `sizes`: what the size of the house and of the request cost a hold
 //! * `line`: what a position in line costs, by the length of the line
 //! * `journal`: what a commit costs by the size of its batch
+//! * `durable`: how many holds a second become durable, and how soon, by how many are in flight
+//! * `replay`: how fast events become an image again
+//! * `snapshot`: how soon an image of ten million seats is written, and how soon a house is built
 //! * `recovery`: how soon a house of ten million seats is back
+//!
+//! `make bench-report` runs them and writes their rows into `docs/PERFORMANCE.md`. With
+//! `TMOMI_BENCH_SHORT=1` each does as little as shows that it still runs.
 
+pub mod bare_file;
 pub mod baseline;
 pub mod contenders;
 pub mod rounds;
