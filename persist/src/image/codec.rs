@@ -14,7 +14,7 @@ use super::holds::{Hold, Moment, Order};
 use super::line::{Entry, Line};
 use super::positions::Positions;
 use super::records::{EndedRecord, HeadRecord, HoldRecord, KeyRecord, OrderRecord, ShowtimeRecord};
-use super::seats::Seats;
+use super::seats::{Masks, Seats};
 use super::showtime::{ShowtimeImage, Terms};
 use crate::layout_codec::{self, LayoutCodecError};
 use crate::wire::{self, Decode, WireError};
@@ -133,7 +133,8 @@ impl Image {
 
     fn encoded_bytes_about(&self) -> usize {
         const RECORD_BYTES: usize = 96;
-        let masks = |showtime: &ShowtimeImage| showtime.seats.held().len() * 3 * size_of::<u64>();
+        let masks =
+            |showtime: &ShowtimeImage| showtime.seats.all_masks().len() * size_of::<Masks>();
         let entries = |showtime: &ShowtimeImage| showtime.entries().len() * 32;
         let showtimes: usize = self.showtimes.values().map(|s| masks(s) + entries(s)).sum();
         let records = self.holds.orders().len() + self.holds.ended().len() + self.keys.iter().len();
@@ -145,7 +146,7 @@ impl Image {
         let inconsistent = ImageCodecError::Inconsistent(id);
         let ascending = self.showtimes.last_key_value().is_none_or(|(last, _)| *last < id);
         let layout = self.share(layout_codec::build(&record.layout)?);
-        let seats = Seats::restore(&layout, record.held, record.sold, record.blocked);
+        let seats = Seats::restore(&layout, &record.held, &record.sold, &record.blocked);
         let positions = Positions::restore(record.numbers_given, record.numbers_waiting);
         let entries: Vec<Entry> = record.entries.into_iter().map(Entry::from).collect();
         let line = positions.and_then(|positions| Line::restore(entries, positions));
@@ -224,8 +225,8 @@ impl<'a> Proof<'a> {
         let known = &self.showtime.seats;
         let limit = self.showtime.terms.limit_highest;
         let in_use = self.showtime.entries().iter().map(|entry| entry.seats);
-        self.seats.held() == known.held()
-            && self.seats.sold() == known.sold()
+        let taken = |masks: &Masks| (masks.held, masks.sold);
+        self.seats.all_masks().map(taken).eq(known.all_masks().map(taken))
             && in_use.eq(self.in_use.iter().copied())
             && self.in_use.iter().all(|seats| *seats <= limit)
     }
@@ -243,9 +244,9 @@ fn showtime_record(id: ShowtimeId, showtime: &ShowtimeImage) -> ShowtimeRecord {
         hold_ttl_ms: showtime.terms.hold_ttl_ms,
         line: (&showtime.settings).into(),
         layout: layout_codec::encode(showtime.layout.spec()),
-        held: showtime.seats.held().to_vec(),
-        sold: showtime.seats.sold().to_vec(),
-        blocked: showtime.seats.blocked().to_vec(),
+        held: showtime.seats.all_masks().map(|masks| masks.held).collect(),
+        sold: showtime.seats.all_masks().map(|masks| masks.sold).collect(),
+        blocked: showtime.seats.all_masks().map(|masks| masks.blocked).collect(),
         entries: showtime.entries().iter().map(Into::into).collect(),
         numbers_given: positions.given_words().to_vec(),
         numbers_waiting: positions.waiting_words().collect(),

@@ -2,7 +2,7 @@
 
 use tmomi_engine::SeatState;
 use tmomi_engine::ids::{BlockIndex, Part, SectionIndex};
-use tmomi_engine::layout::Layout;
+use tmomi_engine::layout::{BLOCK_SEATS, Block, Layout};
 
 use super::divergence::Contradiction;
 
@@ -50,14 +50,52 @@ impl Masks {
     fn taken(&self) -> u64 {
         self.held | self.sold | self.blocked
     }
+
+    fn of(&mut self, state: SeatState) -> Option<&mut u64> {
+        match state {
+            SeatState::Free => None,
+            SeatState::Held => Some(&mut self.held),
+            SeatState::Sold => Some(&mut self.sold),
+            SeatState::Blocked => Some(&mut self.blocked),
+        }
+    }
+
+    fn are(&self, state: SeatState) -> u64 {
+        match state {
+            SeatState::Free => !self.taken(),
+            SeatState::Held => self.held,
+            SeatState::Sold => self.sold,
+            SeatState::Blocked => self.blocked,
+        }
+    }
+}
+
+/// One block, with what every change asks of the layout: half a cache line, so that a change at a
+/// random place of a large house waits for memory once.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(32))]
+struct BlockSeats {
+    masks: Masks,
+    section: SectionIndex,
+    len: u8,
+}
+
+const _: () = assert!(size_of::<BlockSeats>() == 32);
+
+impl BlockSeats {
+    fn new(block: &Block, masks: Masks) -> BlockSeats {
+        BlockSeats { masks, section: block.section, len: block.len }
+    }
+
+    fn full(&self) -> u64 {
+        u64::MAX >> (BLOCK_SEATS - u32::from(self.len))
+    }
 }
 
 /// The seats of one showtime.
 #[derive(Clone, Debug)]
 pub(crate) struct Seats {
-    held: Vec<u64>,
-    sold: Vec<u64>,
-    blocked: Vec<u64>,
+    blocks: Vec<BlockSeats>,
     sections: Vec<Counts>,
 }
 
@@ -65,11 +103,9 @@ impl Seats {
     /// All free.
     pub(crate) fn new(layout: &Layout) -> Seats {
         let free = |capacity| Counts { free: capacity, ..Counts::default() };
-        let none = vec![0; layout.blocks().len()];
+        let none = |block| BlockSeats::new(block, Masks::default());
         Seats {
-            held: none.clone(),
-            sold: none.clone(),
-            blocked: none,
+            blocks: layout.blocks().iter().map(none).collect(),
             sections: layout.sections().iter().map(|section| free(section.capacity)).collect(),
         }
     }
@@ -77,16 +113,17 @@ impl Seats {
     /// Seats with these masks; `None` if they overlap or are not of the layout.
     pub(crate) fn restore(
         layout: &Layout,
-        held: Vec<u64>,
-        sold: Vec<u64>,
-        blocked: Vec<u64>,
+        held: &[u64],
+        sold: &[u64],
+        blocked: &[u64],
     ) -> Option<Seats> {
-        let blocks = layout.blocks();
-        if [&held, &sold, &blocked].iter().any(|masks| masks.len() != blocks.len()) {
+        let count = layout.blocks().len();
+        if [held, sold, blocked].iter().any(|masks| masks.len() != count) {
             return None;
         }
         let mut sections = vec![Counts::default(); layout.sections().len()];
-        for (index, block) in blocks.iter().enumerate() {
+        let mut blocks = Vec::with_capacity(count);
+        for (index, block) in layout.blocks().iter().enumerate() {
             let (h, s, b) = (held[index], sold[index], blocked[index]);
             let overlap = h & s | h & b | s & b;
             let taken = h | s | b;
@@ -98,8 +135,9 @@ impl Seats {
             counts.sold += s.count_ones();
             counts.blocked += b.count_ones();
             counts.free += u32::from(block.len) - taken.count_ones();
+            blocks.push(BlockSeats::new(block, Masks { held: h, sold: s, blocked: b }));
         }
-        Some(Seats { held, sold, blocked, sections })
+        Some(Seats { blocks, sections })
     }
 
     pub(crate) fn section(&self, section: SectionIndex) -> Option<Counts> {
@@ -111,21 +149,12 @@ impl Seats {
     }
 
     pub(crate) fn masks(&self, block: BlockIndex) -> Option<Masks> {
-        let index = block.0 as usize;
-        let held = *self.held.get(index)?;
-        Some(Masks { held, sold: self.sold[index], blocked: self.blocked[index] })
+        self.blocks.get(block.0 as usize).map(|block| block.masks)
     }
 
-    pub(crate) fn held(&self) -> &[u64] {
-        &self.held
-    }
-
-    pub(crate) fn sold(&self) -> &[u64] {
-        &self.sold
-    }
-
-    pub(crate) fn blocked(&self) -> &[u64] {
-        &self.blocked
+    /// The masks of all blocks, in their order.
+    pub(crate) fn all_masks(&self) -> impl ExactSizeIterator<Item = &Masks> {
+        self.blocks.iter().map(|block| &block.masks)
     }
 
     /// The seats of `parts`, all of which are `from`, become `to`. Gives their number.
@@ -142,18 +171,18 @@ impl Seats {
         to: SeatState,
     ) -> Result<u32, Contradiction> {
         let mut seats = 0;
-        for &part in parts {
-            let Part { block, mask } = part;
-            if !layout.has(part) {
+        for &Part { block, mask } in parts {
+            let known = self.blocks.get_mut(block.0 as usize);
+            let Some(known) = known.filter(|known| mask != 0 && mask & !known.full() == 0) else {
                 return Err(Contradiction::NoSeats { block, mask });
-            }
-            let others = mask & !self.mask(block, from);
+            };
+            let others = mask & !known.masks.are(from);
             if others != 0 {
                 return Err(Contradiction::Seats { block, mask: others, expected: from });
             }
-            self.words(from).into_iter().for_each(|words| words[block.0 as usize] &= !mask);
-            self.words(to).into_iter().for_each(|words| words[block.0 as usize] |= mask);
-            let section = layout.block(block).section;
+            known.masks.of(from).into_iter().for_each(|word| *word &= !mask);
+            known.masks.of(to).into_iter().for_each(|word| *word |= mask);
+            let section = known.section;
             let count = mask.count_ones();
             let counts = &mut self.sections[usize::from(section.0)];
             let fewer = counts.of(from).checked_sub(count);
@@ -165,24 +194,5 @@ impl Seats {
             seats += count;
         }
         Ok(seats)
-    }
-
-    fn mask(&self, block: BlockIndex, state: SeatState) -> u64 {
-        let masks = self.masks(block).unwrap_or_default();
-        match state {
-            SeatState::Free => !masks.taken(),
-            SeatState::Held => masks.held,
-            SeatState::Sold => masks.sold,
-            SeatState::Blocked => masks.blocked,
-        }
-    }
-
-    fn words(&mut self, state: SeatState) -> Option<&mut Vec<u64>> {
-        match state {
-            SeatState::Free => None,
-            SeatState::Held => Some(&mut self.held),
-            SeatState::Sold => Some(&mut self.sold),
-            SeatState::Blocked => Some(&mut self.blocked),
-        }
     }
 }

@@ -155,10 +155,10 @@ impl ShowtimeImage {
 
     /// The blocked seats, by block.
     pub(crate) fn blocked(&self) -> Vec<Part> {
-        let masks = self.seats.blocked().iter().enumerate();
+        let masks = self.seats.all_masks().map(|masks| masks.blocked).enumerate();
         masks
-            .filter(|(_, mask)| **mask != 0)
-            .map(|(block, mask)| Part { block: BlockIndex(block as u32), mask: *mask })
+            .filter(|(_, mask)| *mask != 0)
+            .map(|(block, mask)| Part { block: BlockIndex(block as u32), mask })
             .collect()
     }
 }
