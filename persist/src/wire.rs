@@ -75,18 +75,20 @@ pub(crate) fn decode_all<T: Decode<()>>(bytes: &[u8]) -> Result<T, WireError> {
 }
 
 /// Appends the encoding of `events`, without a count, to `out`.
+///
+/// Written out, here and back, as the crate takes ten times as long for the same words.
 pub(crate) fn encode_events(events: &[EventWords], out: &mut Vec<u8>) {
-    let start = out.len();
-    out.resize(start + events.len() * EVENT_BYTES, 0);
-    for (event, bytes) in events.iter().zip(out[start..].chunks_exact_mut(EVENT_BYTES)) {
-        bincode::encode_into_slice(event, bytes, UNLIMITED)
-            .expect("eight words fill their bytes exactly");
+    out.reserve(events.len() * EVENT_BYTES);
+    for event in events {
+        let mut bytes = [0; EVENT_BYTES];
+        for (word, bytes) in event.iter().zip(bytes.as_chunks_mut().0) {
+            *bytes = word.to_le_bytes();
+        }
+        out.extend_from_slice(&bytes);
     }
 }
 
 /// The events that are all of `bytes`; a rest shorter than an event is ignored.
-///
-/// Written out, as the crate's decoder of arrays takes ten times as long for the same words.
 pub(crate) fn decode_events(bytes: &[u8]) -> Vec<EventWords> {
     let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
     let event = |bytes: &[u8]| std::array::from_fn(|at| word(&bytes[at * 8..at * 8 + 8]));
