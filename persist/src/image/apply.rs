@@ -99,10 +99,7 @@ impl Image {
 
     fn apply_decision(&mut self, decision: &Decision, batch: &Batch) -> Result<(), Divergence> {
         let mut parts = std::mem::take(&mut self.parts);
-        let admitted_until = decision.events().iter().find_map(|event| match event.body {
-            Body::Admitted { until, .. } => Some(until),
-            _ => None,
-        });
+        let admitted_until = decision.admitted_until();
         for (index, event) in decision.events().iter().enumerate() {
             let diverged = |what| Divergence { seq: event.seq, showtime: event.showtime, what };
             let expected = self.applied.next();
@@ -114,7 +111,7 @@ impl Image {
             self.keys.forget(self.now);
             self.holds.forget(self.now);
             parts.clear();
-            parts.extend(decision.parts(index));
+            decision.parts(index).for_each(|part| parts.push(part));
             let step = Step { event, parts: &parts, last: decision.last_seq(), admitted_until };
             match event.body {
                 Body::More { .. } if decision.continues_seats(index) => Ok(()),

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use tmomi_engine::event::{Batch, Body, Event, EventWords};
-use tmomi_engine::ids::{Part, Seq};
+use tmomi_engine::ids::{Part, Seq, TimeMs};
 
 use super::divergence::{Contradiction, Divergence};
 
@@ -47,6 +47,15 @@ impl Decision {
     /// The number of its last event; what whoever asked for it waits for.
     pub fn last_seq(&self) -> Seq {
         self.events.last().map(|event| event.seq).unwrap_or_default()
+    }
+
+    /// The end of the session, if it lets somebody in.
+    pub(crate) fn admitted_until(&self) -> Option<TimeMs> {
+        // Most decisions are one event, and no admission is alone with what it is the answer to.
+        self.events.iter().skip(1).find_map(|event| match event.body {
+            Body::Admitted { until, .. } => Some(until),
+            _ => None,
+        })
     }
 
     /// Whether the `More` event at `index` belongs to a seat event before it.
