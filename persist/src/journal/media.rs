@@ -59,6 +59,19 @@ pub trait Media: Send {
     ///
     /// As [`sync_data`](Self::sync_data).
     fn sync_dir(&mut self, dir: &Path) -> io::Result<()>;
+
+    /// A file of `bytes` zeros at `path` will be needed: it may be made now, beside everything
+    /// else. Whoever does not do so gives none in [`take_made`](Self::take_made).
+    fn make_ahead(&mut self, path: &Path, bytes: u64) {
+        let _ = (path, bytes);
+    }
+
+    /// The file that was made at `path`, if there is one. It has its size and nothing but zeros,
+    /// neither of which need be durable.
+    fn take_made(&mut self, path: &Path) -> Option<File> {
+        let _ = path;
+        None
+    }
 }
 
 /// The file system.

@@ -3,6 +3,7 @@
 //! ```text
 //! 00000000000000000001.journal   header | frame | frame | ... | continued | (cut to size)
 //! 00000000000000183421.journal   header | frame | frame | zeros, preallocated
+//! segment.new                    zeros, the next segment in the making
 //! lock                           held by the process that writes
 //! ```
 //!
@@ -16,8 +17,11 @@
 //! * A new segment is complete and durable (header, room, name) before the one before it is
 //!   marked as continued, and before its first frame. So a continued segment has a successor.
 //! * Room is taken before a frame is written, so a full disk never cuts a frame.
+//! * While a segment fills, the next one is written full of zeros under its unfinished name. It is
+//!   nothing but room until it is begun, which makes it durable like any other.
 //! * Every frame names the checksum of the frame before, across segments.
 
+mod ahead;
 mod lock;
 mod media;
 mod reader;

@@ -177,9 +177,14 @@ pub(super) fn create(
         true => CreateError::NoRoom(error),
         false => CreateError::Broken(error),
     };
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create(true).truncate(true);
-    let file = options.open(&fresh).map_err(sort)?;
+    let file = match media.take_made(&fresh) {
+        Some(file) => file,
+        None => {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(true);
+            options.open(&fresh).map_err(sort)?
+        }
+    };
     let filled =
         media.allocate(&file, bytes).and_then(|()| media.write_at(&file, &head.encode(), 0));
     let give_back = |error| {
@@ -215,6 +220,7 @@ pub fn retain_from(dir: &Path, seq: Seq) -> Result<usize, JournalError> {
     Ok(removed)
 }
 
-fn unfinished(dir: &Path) -> PathBuf {
+/// Where a segment is made that has no name yet.
+pub(super) fn unfinished(dir: &Path) -> PathBuf {
     dir.join(format!("segment.{UNFINISHED}"))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use tmomi_engine::event::Batch;
 use tmomi_engine::ids::{Epoch, Seq};
 
+use super::ahead::AheadDisk;
 use super::lock::FolderLock;
 use super::media::{self, Disk, Media};
 use super::scan::{Scanner, Step, Unsealed};
@@ -18,6 +19,9 @@ use crate::log::{Log, LogError};
 
 /// Room that is kept behind every frame, so that the journal can always be closed and continued.
 const NOTES_BYTES: u64 = 2 * NOTE_BYTES as u64;
+
+/// The next segment is made when one of so many parts of this one is full.
+const NEXT_IS_MADE_AT: u64 = 4;
 
 /// How a journal is kept.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +82,8 @@ struct Segment {
     end: u64,
     /// Bytes that were taken.
     allocated: u64,
+    /// Whether the next one was asked for.
+    next_is_made: bool,
 }
 
 impl Journal {
@@ -89,7 +95,7 @@ impl Journal {
     /// [`JournalError`] if another process has it, if it is damaged, incomplete, of another
     /// shard or a newer version, or if the file system refuses.
     pub fn open(dir: &Path, config: JournalConfig) -> Result<(Journal, JournalTail), JournalError> {
-        Journal::open_on(dir, config, Box::new(Disk))
+        Journal::open_on(dir, config, Box::new(AheadDisk::default()))
     }
 
     /// As [`open`](Self::open), writing through `media`.
@@ -238,7 +244,8 @@ impl Journal {
         let allocated = self.config.segment_bytes.max(SEGMENT_HEAD_BYTES + needed);
         match segment::create(&mut *self.media, &self.dir, head, allocated) {
             Ok((file, path)) => {
-                self.segment = Some(Segment { file, path, end: SEGMENT_HEAD_BYTES, allocated });
+                let (end, next_is_made) = (SEGMENT_HEAD_BYTES, false);
+                self.segment = Some(Segment { file, path, end, allocated, next_is_made });
                 Ok(())
             }
             Err(CreateError::NoRoom(error)) => Err(self.no_space(&error)),
@@ -261,7 +268,23 @@ impl Journal {
         let segment = self.segment.as_mut().expect("it was there above");
         segment.end += bytes;
         self.unsynced = true;
+        self.make_ahead();
         Ok(())
+    }
+}
+
+impl Journal {
+    /// Has the next segment made once a good part of this one is full: a process that writes
+    /// little makes none.
+    fn make_ahead(&mut self) {
+        let size = self.config.segment_bytes;
+        if let Some(segment) = &mut self.segment
+            && !segment.next_is_made
+            && segment.end >= size / NEXT_IS_MADE_AT
+        {
+            segment.next_is_made = true;
+            self.media.make_ahead(&segment::unfinished(&self.dir), size);
+        }
     }
 }
 
@@ -335,7 +358,7 @@ impl Segment {
             media.sync_all(&file).map_err(|error| io("sync", error))?;
         }
         let allocated = file.metadata().map_err(|error| io("read", error))?.len();
-        Ok(Segment { file, path, end, allocated })
+        Ok(Segment { file, path, end, allocated, next_is_made: false })
     }
 
     /// Notes that a further segment continues here, and gives back the room that is left.
