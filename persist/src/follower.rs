@@ -26,7 +26,7 @@ use tokio::sync::broadcast;
 
 use crate::frame;
 use crate::image::{Divergence, Image, slices};
-use crate::journal;
+use crate::journal::{self, Media};
 use crate::log::Committed;
 use crate::recovery;
 use crate::snapshot::{Encoded, SnapshotInfo, Snapshots};
@@ -120,17 +120,10 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    /// Follows `committed` until its other end is closed; then writes a last snapshot.
-    pub(crate) fn start(
-        live: Arc<LiveImage>,
-        committed: Receiver<Committed>,
-        snapshotter: Option<Snapshotter>,
-    ) -> io::Result<Follower> {
-        let thread = thread::Builder::new().name("follower".into()).spawn(move || {
-            // However this thread ends: whoever waits for more waits in vain.
-            let _end = End(Arc::clone(&live.watermark));
-            follow(&live, &committed, snapshotter);
-        })?;
+    /// Has a thread of its own follow until the other end of the channel is closed.
+    pub(crate) fn spawn(following: Following) -> io::Result<Follower> {
+        let thread =
+            thread::Builder::new().name("follower".into()).spawn(move || following.run())?;
         Ok(Follower { thread })
     }
 
@@ -138,6 +131,58 @@ impl Follower {
     pub(crate) fn join(self) {
         if self.thread.join().is_err() {
             tracing::error!("the follower panicked");
+        }
+    }
+}
+
+/// What the follower's thread does, a step at a time.
+pub(crate) struct Following {
+    pub(crate) live: Arc<LiveImage>,
+    pub(crate) committed: Receiver<Committed>,
+    pub(crate) snapshotter: Option<Snapshotter>,
+}
+
+impl Following {
+    /// Follows until the other end is closed; then writes a last snapshot.
+    fn run(mut self) {
+        // However this ends: whoever waits for more waits in vain.
+        let _end = End(Arc::clone(&self.live.watermark));
+        while let Ok(next) = self.committed.recv() {
+            if !self.apply(next) {
+                return;
+            }
+        }
+        self.finish();
+    }
+
+    /// Applies the next commit if there is one; `false` if there is none, or no more.
+    pub(crate) fn step(&mut self) -> bool {
+        let next = self.committed.try_recv();
+        next.is_ok_and(|next| self.apply(next))
+    }
+
+    /// `false` if the events contradict the image: there is no further step.
+    fn apply(&mut self, next: Committed) -> bool {
+        let (events, bytes) = (next.batch.events.len(), frame::encoded_bytes(&next.batch));
+        if let Err(divergence) = self.live.apply(next) {
+            // Before the watermark fails, so that whoever is told of it finds the reason.
+            self.live.diverged.store(true, Ordering::Relaxed);
+            self.live.watermark.fail();
+            tracing::error!(%divergence, "nothing is acknowledged any more");
+            return false;
+        }
+        if let Some(snapshotter) = &mut self.snapshotter {
+            snapshotter.after(events as u64, bytes as u64, self.live.watermark.applied());
+        }
+        true
+    }
+
+    /// Nothing more comes: writes the last snapshot.
+    pub(crate) fn finish(self) {
+        // Who waits for more need not wait for the snapshot, too.
+        self.live.watermark.fail();
+        if let Some(snapshotter) = self.snapshotter {
+            snapshotter.finish(&self.live.image.read());
         }
     }
 }
@@ -150,26 +195,6 @@ impl Drop for End {
     }
 }
 
-fn follow(live: &LiveImage, committed: &Receiver<Committed>, mut snapshotter: Option<Snapshotter>) {
-    for next in committed {
-        let (events, bytes) = (next.batch.events.len(), frame::encoded_bytes(&next.batch));
-        if let Err(divergence) = live.apply(next) {
-            // Before the watermark fails, so that whoever is told of it finds the reason.
-            live.diverged.store(true, Ordering::Relaxed);
-            tracing::error!(%divergence, "nothing is acknowledged any more");
-            return;
-        }
-        if let Some(snapshotter) = &mut snapshotter {
-            snapshotter.after(events as u64, bytes as u64, live.watermark.applied());
-        }
-    }
-    // Nothing more comes: who waits for it need not wait for the last snapshot, too.
-    live.watermark.fail();
-    if let Some(snapshotter) = snapshotter {
-        snapshotter.finish(&live.image.read());
-    }
-}
-
 /// What a start from the disk read beyond the newest snapshot.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Replayed {
@@ -178,33 +203,53 @@ pub(crate) struct Replayed {
     pub(crate) bytes: u64,
 }
 
-/// Has snapshots written by a thread of its own.
+/// Counts what was applied, and has a snapshot written when it is time.
 pub(crate) struct Snapshotter {
     config: SnapshotConfig,
     events: u64,
     bytes: u64,
     last: Seq,
     queue: Sender<Seq>,
-    thread: JoinHandle<Archive>,
+    writing: Writing,
+}
+
+/// Who writes snapshots.
+enum Writing {
+    Thread(JoinHandle<Archive>),
+    /// Whoever calls [`Snapshotter::step`].
+    Stepped(Archive),
 }
 
 impl Snapshotter {
+    /// Nothing is written before [`spawn`](Self::spawn), or but by [`step`](Self::step).
+    ///
     /// What was replayed counts: a process that crashes again and again before its snapshot is
     /// due has one written all the same.
-    pub(crate) fn start(
-        snapshots: Snapshots,
-        config: SnapshotConfig,
-        replayed: Replayed,
-        journal_dir: PathBuf,
-        live: Arc<LiveImage>,
-    ) -> io::Result<Snapshotter> {
+    pub(crate) fn new(store: Store, replayed: Replayed, live: Arc<LiveImage>) -> Snapshotter {
         let (queue, due) = channel::bounded(1);
-        let archive = Archive { snapshots, journal_dir, live, config };
-        let thread = thread::Builder::new()
-            .name("snapshot".into())
-            .spawn(move || archive.write_all(&due))?;
+        let config = store.config;
+        let writing = Writing::Stepped(Archive { store, live, due });
         let Replayed { snapshot: last, events, bytes } = replayed;
-        Ok(Snapshotter { config, events, bytes, last, queue, thread })
+        Snapshotter { config, events, bytes, last, queue, writing }
+    }
+
+    /// Has a thread of its own write them.
+    pub(crate) fn spawn(self) -> io::Result<Snapshotter> {
+        let Writing::Stepped(archive) = self.writing else { return Ok(self) };
+        let thread = thread::Builder::new().name("snapshot".into()).spawn(|| {
+            // Of this thread only: sales go first. Without it they take turns.
+            let _ = rustix::process::nice(SNAPSHOT_NICE);
+            archive.run()
+        })?;
+        Ok(Snapshotter { writing: Writing::Thread(thread), ..self })
+    }
+
+    /// Writes the snapshot that is due; `false` if none is.
+    pub(crate) fn step(&self) -> bool {
+        match &self.writing {
+            Writing::Stepped(archive) => archive.step(),
+            Writing::Thread(_) => false,
+        }
     }
 
     /// Counts, and asks for a snapshot of event `applied` if it is time.
@@ -226,7 +271,11 @@ impl Snapshotter {
     /// image any more, so it is the one that is there.
     fn finish(self, image: &Image) {
         drop(self.queue);
-        let Ok(archive) = self.thread.join() else {
+        let archive = match self.writing {
+            Writing::Stepped(archive) => Ok(archive.run()),
+            Writing::Thread(thread) => thread.join(),
+        };
+        let Ok(archive) = archive else {
             tracing::error!("the thread that writes snapshots panicked");
             return;
         };
@@ -237,32 +286,51 @@ impl Snapshotter {
 }
 
 /// Where snapshots are, and what they are made from.
+pub(crate) struct Store {
+    pub(crate) snapshots: Snapshots,
+    pub(crate) config: SnapshotConfig,
+    pub(crate) journal_dir: PathBuf,
+    pub(crate) media: Arc<dyn Media>,
+}
+
+/// Writes snapshots, and removes what they make superfluous.
 struct Archive {
-    snapshots: Snapshots,
-    journal_dir: PathBuf,
+    store: Store,
     live: Arc<LiveImage>,
-    config: SnapshotConfig,
+    due: Receiver<Seq>,
 }
 
 impl Archive {
-    /// A failed snapshot costs nothing but time at the next start, so it is logged and the next
-    /// is tried.
-    fn write_all(self, due: &Receiver<Seq>) -> Archive {
-        // Of this thread only: sales go first. Without it they take turns.
-        let _ = rustix::process::nice(SNAPSHOT_NICE);
-        for seq in due {
-            match recovery::image_at(&self.snapshots, &self.journal_dir, seq) {
-                Ok(image) => self.write(Encoded::of(&image)),
-                Err(error) => tracing::error!(%error, "no snapshot; the next start takes longer"),
-            }
+    /// Writes whatever is due until the other end is closed.
+    fn run(self) -> Archive {
+        while let Ok(seq) = self.due.recv() {
+            self.write_at(seq);
         }
         self
     }
 
+    fn step(&self) -> bool {
+        let due = self.due.try_recv();
+        due.is_ok_and(|seq| {
+            self.write_at(seq);
+            true
+        })
+    }
+
+    /// A failed snapshot costs nothing but time at the next start, so it is logged and the next
+    /// is tried.
+    fn write_at(&self, seq: Seq) {
+        let Store { snapshots, journal_dir, .. } = &self.store;
+        match recovery::image_at(snapshots, journal_dir, seq) {
+            Ok(image) => self.write(Encoded::of(&image)),
+            Err(error) => tracing::error!(%error, "no snapshot; the next start takes longer"),
+        }
+    }
+
     fn write(&self, encoded: Encoded) {
-        let written = self.snapshots.write(encoded).and_then(|snapshot| {
+        let written = self.store.snapshots.write(encoded).and_then(|snapshot| {
             tracing::info!(file = snapshot.file, bytes = snapshot.bytes, "snapshot");
-            self.snapshots.keep_newest(SNAPSHOTS_KEPT)
+            self.store.snapshots.keep_newest(SNAPSHOTS_KEPT)
         });
         match written {
             Ok(kept) => self.remove_segments(&kept),
@@ -274,12 +342,13 @@ impl Archive {
     /// need.
     fn remove_segments(&self, kept: &[SnapshotInfo]) {
         let Some(oldest) = kept.get(SNAPSHOTS_KEPT - 1) else { return };
-        if !self.config.remove_segments {
+        if !self.store.config.remove_segments {
             return;
         }
         let read_from = Seq(self.live.journal_read_from.load(Ordering::Relaxed));
         let from = oldest.seq.next().min(read_from);
-        if let Err(error) = journal::retain_from(&self.journal_dir, from) {
+        let Store { journal_dir, media, .. } = &self.store;
+        if let Err(error) = journal::retain_from_on(&**media, journal_dir, from) {
             tracing::error!(%error, "segments of the journal are not removed");
         }
     }
@@ -331,7 +400,9 @@ mod tests {
     fn follow_all(batches: Vec<Committed>) -> Arc<LiveImage> {
         let live = LiveImage::new(Image::new(), 4);
         let (sender, receiver) = channel::unbounded();
-        let follower = Follower::start(Arc::clone(&live), receiver, None).expect("a thread");
+        let (committed, snapshotter) = (receiver, None);
+        let following = Following { live: Arc::clone(&live), committed, snapshotter };
+        let follower = Follower::spawn(following).expect("a thread");
         batches.into_iter().for_each(|batch| drop(sender.send(batch)));
         drop(sender);
         follower.join();

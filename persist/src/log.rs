@@ -195,27 +195,21 @@ impl GroupCommit {
         committed: Sender<Committed>,
         hook: CommitHook,
     ) -> io::Result<(Sender<Batch>, GroupCommit)> {
-        let (sender, batches) = channel::bounded(config.waiting_batches_max);
-        let status = Arc::new(LogStatus::default());
-        let group_bytes_max = config.group_bytes_max.min(GROUP_BYTES_LIMIT);
+        let (sender, worker) = Worker::new(log, epoch, config, clock, committed, hook);
+        Ok((sender, GroupCommit::spawn(worker)?))
+    }
+
+    /// Has a thread of its own step `worker`.
+    pub(crate) fn spawn(mut worker: Worker) -> io::Result<GroupCommit> {
+        let status = worker.status();
         let of_thread = Arc::clone(&status);
-        let mut worker = Worker {
-            log,
-            epoch,
-            group_bytes_max,
-            clock,
-            batches,
-            committed,
-            hook,
-            status: Arc::clone(&status),
-        };
         let thread = thread::Builder::new().name("log".into()).spawn(move || {
             // A panic must not look like a log that is merely slow.
             let guard = FailOnPanic(of_thread);
             worker.run();
             drop(guard);
         })?;
-        Ok((sender, GroupCommit { status, thread }))
+        Ok(GroupCommit { status, thread })
     }
 
     /// How the log is.
@@ -250,12 +244,17 @@ impl Drop for FailOnPanic {
     }
 }
 
-struct Worker {
+/// What the log's thread does, a step at a time.
+pub(crate) struct Worker {
     log: Box<dyn Log>,
     epoch: Epoch,
     group_bytes_max: usize,
     clock: Arc<dyn Clock>,
     batches: Receiver<Batch>,
+    /// Taken, and too large for the group before.
+    left_over: Option<Batch>,
+    /// Found no room, in whole or in part.
+    group: Option<Group>,
     committed: Sender<Committed>,
     hook: CommitHook,
     status: Arc<LogStatus>,
@@ -265,54 +264,153 @@ struct Worker {
 struct Group {
     batch: Batch,
     batches: usize,
+    /// How many of its frames are written.
+    frames: usize,
+    started_ns: u64,
+}
+
+/// What a step of the log came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Committing {
+    /// A group is durable and handed on.
+    Done,
+    /// No batch waits.
+    Idle,
+    /// There is no room: the same group is tried again by the next step.
+    NoRoom,
+    /// The log failed; there is no further step.
+    Failed,
 }
 
 impl Worker {
+    /// Batches go into the sender.
+    pub(crate) fn new(
+        log: Box<dyn Log>,
+        epoch: Epoch,
+        config: CommitConfig,
+        clock: Arc<dyn Clock>,
+        committed: Sender<Committed>,
+        hook: CommitHook,
+    ) -> (Sender<Batch>, Worker) {
+        let (sender, batches) = channel::bounded(config.waiting_batches_max);
+        let worker = Worker {
+            log,
+            epoch,
+            group_bytes_max: config.group_bytes_max.min(GROUP_BYTES_LIMIT),
+            clock,
+            batches,
+            left_over: None,
+            group: None,
+            committed,
+            hook,
+            status: Arc::new(LogStatus::default()),
+        };
+        (sender, worker)
+    }
+
+    pub(crate) fn status(&self) -> Arc<LogStatus> {
+        Arc::clone(&self.status)
+    }
+
     fn run(&mut self) {
-        let mut left_over = None;
-        while let Some(first) = left_over.take().or_else(|| self.batches.recv().ok()) {
-            let (group, next) = self.gather(first);
-            left_over = next;
-            if group.batch.events.is_empty() {
-                continue;
-            }
-            if let Err(error) = self.commit(group) {
-                return self.status.fail(error);
+        loop {
+            match self.step() {
+                Committing::Done => {}
+                Committing::Idle => match self.batches.recv() {
+                    Ok(first) => self.left_over = Some(first),
+                    Err(_) => return self.seal(),
+                },
+                Committing::NoRoom => {
+                    thread::park_timeout(Duration::from_millis(NO_SPACE_RETRY_MS));
+                }
+                Committing::Failed => return,
             }
         }
+    }
+
+    /// Commits what has gathered and hands it on, or what found no room before. Waits for the
+    /// disk and for the follower, but neither for batches nor for room.
+    pub(crate) fn step(&mut self) -> Committing {
+        let Some(mut group) = self.group.take().or_else(|| self.gather()) else {
+            return Committing::Idle;
+        };
+        match self.commit(&mut group) {
+            Ok(()) => {
+                if self.status.is_stalled() {
+                    tracing::info!("the log goes on");
+                    self.status.resume();
+                }
+                self.hand_on(group)
+            }
+            Err(error @ LogError::NoSpace(_)) if !self.status.closing.load(Ordering::Relaxed) => {
+                if !self.status.is_stalled() {
+                    tracing::warn!(%error, "the log waits for room");
+                }
+                self.status.stall(error);
+                self.group = Some(group);
+                Committing::NoRoom
+            }
+            Err(error) => self.fail(error),
+        }
+    }
+
+    /// Notes that the log was closed in order, once every batch is committed.
+    pub(crate) fn seal(&mut self) {
         if let Err(error) = self.log.seal() {
-            self.status.fail(error);
+            self.fail(error);
         }
+    }
+
+    fn fail(&self, error: LogError) -> Committing {
+        self.status.fail(error);
+        Committing::Failed
     }
 
     /// Takes what has gathered, within the bound; a batch beyond it is for the next group.
-    fn gather(&mut self, first: Batch) -> (Group, Option<Batch>) {
-        let mut bytes = frame::encoded_bytes(&first);
-        let mut group = Group { batch: first, batches: 1 };
-        while let Ok(mut batch) = self.batches.try_recv() {
-            bytes += frame::encoded_bytes(&batch);
-            let events = group.batch.events.len() + batch.events.len();
-            if bytes > self.group_bytes_max || events > FRAME_EVENTS_MAX {
-                return (group, Some(batch));
+    fn gather(&mut self) -> Option<Group> {
+        let mut group = Group {
+            batch: Batch::default(),
+            batches: 0,
+            frames: 0,
+            started_ns: self.clock.monotonic_ns(),
+        };
+        let mut bytes = 0;
+        while let Some(mut next) = self.left_over.take().or_else(|| self.batches.try_recv().ok()) {
+            bytes += frame::encoded_bytes(&next);
+            let events = group.batch.events.len() + next.events.len();
+            let is_first = group.batch.events.is_empty();
+            if !is_first && (bytes > self.group_bytes_max || events > FRAME_EVENTS_MAX) {
+                self.left_over = Some(next);
+                break;
             }
-            group.batch.events.append(&mut batch.events);
-            group.batch.blobs.append(&mut batch.blobs);
+            if is_first {
+                group.batch = next;
+            } else {
+                group.batch.events.append(&mut next.events);
+                group.batch.blobs.append(&mut next.blobs);
+            }
             group.batches += 1;
         }
-        (group, None)
+        (!group.batch.events.is_empty()).then_some(group)
     }
 
-    fn commit(&mut self, group: Group) -> Result<(), LogError> {
-        let Group { batch, batches } = group;
-        let started_ns = self.clock.monotonic_ns();
-        if fits_one_frame(&batch) {
-            self.patiently(|log, epoch| log.append(epoch, &batch))?;
-        } else {
-            for piece in pieces(&batch) {
-                self.patiently(|log, epoch| log.append(epoch, &piece))?;
+    /// Writes the frames of the group that are not written yet, and makes all of it durable.
+    fn commit(&mut self, group: &mut Group) -> Result<(), LogError> {
+        let Group { batch, frames, .. } = group;
+        if !fits_one_frame(batch) {
+            for piece in pieces(batch).skip(*frames) {
+                self.log.append(self.epoch, &piece)?;
+                *frames += 1;
             }
+        } else if *frames == 0 {
+            self.log.append(self.epoch, batch)?;
+            *frames = 1;
         }
-        self.patiently(|log, _| log.commit())?;
+        self.log.commit()
+    }
+
+    fn hand_on(&mut self, group: Group) -> Committing {
+        let Group { batch, batches, started_ns, .. } = group;
         let sample = CommitSample {
             batches,
             events: batch.events.len(),
@@ -320,35 +418,9 @@ impl Worker {
             took_ns: self.clock.monotonic_ns().saturating_sub(started_ns),
         };
         (self.hook)(&sample);
-        let sent = self.committed.send(Committed { epoch: self.epoch, batch });
-        sent.map_err(|_| LogError::Fatal("nobody follows the log any more".into()))
-    }
-
-    /// Does `step` again and again while there is no room for it.
-    fn patiently(
-        &mut self,
-        mut step: impl FnMut(&mut dyn Log, Epoch) -> Result<(), LogError>,
-    ) -> Result<(), LogError> {
-        loop {
-            match step(&mut *self.log, self.epoch) {
-                Err(error @ LogError::NoSpace(_)) => {
-                    if self.status.closing.load(Ordering::Relaxed) {
-                        return Err(error);
-                    }
-                    if !self.status.is_stalled() {
-                        tracing::warn!(%error, "the log waits for room");
-                    }
-                    self.status.stall(error);
-                    thread::park_timeout(Duration::from_millis(NO_SPACE_RETRY_MS));
-                }
-                done => {
-                    if done.is_ok() && self.status.is_stalled() {
-                        tracing::info!("the log goes on");
-                        self.status.resume();
-                    }
-                    return done;
-                }
-            }
+        match self.committed.send(Committed { epoch: self.epoch, batch }) {
+            Ok(()) => Committing::Done,
+            Err(_) => self.fail(LogError::Fatal("nobody follows the log any more".into())),
         }
     }
 }

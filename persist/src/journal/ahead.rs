@@ -4,7 +4,7 @@
 //! durably which blocks are written by now, and a commit of a few kilobytes takes twice as long.
 //! So a thread writes the zeros that stand there anyway, while the segment before is filled.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -12,6 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 use super::media::{Disk, Media};
 
@@ -22,10 +24,10 @@ const STEP_BYTES: usize = 512 << 10;
 /// Between two steps the disk is left to the commits.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// The file system, and a thread that makes one file at a time.
+/// The file system, and a thread that makes one file at a time: what a journal is kept on.
 #[derive(Debug, Default)]
-pub(super) struct AheadDisk {
-    making: Option<Making>,
+pub struct AheadDisk {
+    making: Mutex<Option<Making>>,
 }
 
 #[derive(Debug)]
@@ -65,7 +67,7 @@ impl Making {
 
 impl Drop for AheadDisk {
     fn drop(&mut self) {
-        if let Some(making) = self.making.take() {
+        if let Some(making) = self.making.get_mut().take() {
             let path = making.path.clone();
             making.end();
             let _ = fs::remove_file(path);
@@ -76,7 +78,7 @@ impl Drop for AheadDisk {
 /// A file of `bytes` zeros, as far as it gets before `stop`; behind that its room is taken.
 fn make(path: &Path, bytes: u64, stop: &AtomicBool) -> io::Result<File> {
     static ZEROS: [u8; STEP_BYTES] = [0; STEP_BYTES];
-    let file = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path)?;
+    let file = Disk.create(path)?;
     Disk.allocate(&file, bytes)?;
     let mut at = 0;
     while at < bytes && !stop.load(Ordering::Relaxed) {
@@ -90,43 +92,52 @@ fn make(path: &Path, bytes: u64, stop: &AtomicBool) -> io::Result<File> {
 }
 
 impl Media for AheadDisk {
-    fn make_ahead(&mut self, path: &Path, bytes: u64) {
-        if bytes >= BYTES_MIN && self.making.is_none() {
+    fn make_ahead(&self, path: &Path, bytes: u64) {
+        let mut making = self.making.lock();
+        if bytes >= BYTES_MIN && making.is_none() {
             // Without a thread the file is made when it is needed.
-            self.making = AheadDisk::begin(path, bytes).ok();
+            *making = AheadDisk::begin(path, bytes).ok();
         }
     }
 
-    fn take_made(&mut self, path: &Path) -> Option<File> {
-        let making = self.making.take_if(|making| making.path == path)?;
+    fn take_made(&self, path: &Path) -> Option<File> {
+        let making = self.making.lock().take_if(|making| making.path == path)?;
         making.end()
     }
 
-    fn write_at(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        Disk.create(path)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         Disk.write_at(file, bytes, offset)
     }
 
-    fn allocate(&mut self, file: &File, bytes: u64) -> io::Result<()> {
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         Disk.allocate(file, bytes)
     }
 
-    fn cut(&mut self, file: &File, bytes: u64) -> io::Result<()> {
+    fn cut(&self, file: &File, bytes: u64) -> io::Result<()> {
         Disk.cut(file, bytes)
     }
 
-    fn sync_data(&mut self, file: &File) -> io::Result<()> {
+    fn sync_data(&self, file: &File) -> io::Result<()> {
         Disk.sync_data(file)
     }
 
-    fn sync_all(&mut self, file: &File) -> io::Result<()> {
+    fn sync_all(&self, file: &File) -> io::Result<()> {
         Disk.sync_all(file)
     }
 
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Disk.rename(from, to)
     }
 
-    fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         Disk.sync_dir(dir)
     }
 }
@@ -147,7 +158,7 @@ mod tests {
         let dir = folder();
         let path = dir.path().join("made");
         for wait_ms in [0, 1, 2, 5, 200] {
-            let mut disk = AheadDisk::default();
+            let disk = AheadDisk::default();
             disk.make_ahead(&path, BYTES);
             thread::sleep(Duration::from_millis(wait_ms));
             assert!(disk.take_made(Path::new("another")).is_none());
@@ -164,13 +175,13 @@ mod tests {
     fn what_nobody_takes_is_removed_and_what_cannot_be_made_is_not_there() {
         let dir = folder();
         let path = dir.path().join("made");
-        let mut disk = AheadDisk::default();
+        let disk = AheadDisk::default();
         disk.make_ahead(&path, BYTES_MIN - 1);
         assert!(disk.take_made(&path).is_none(), "too small to be worth it");
         disk.make_ahead(&path, BYTES);
         drop(disk);
         assert!(!path.exists());
-        let mut disk = AheadDisk::default();
+        let disk = AheadDisk::default();
         disk.make_ahead(&path, u64::MAX >> 1);
         assert!(disk.take_made(&path).is_none(), "no disk has so much room");
         assert!(!path.exists());

@@ -38,9 +38,11 @@ use tmomi_engine::ids::{Epoch, Seq};
 use crate::frame::FrameError;
 
 pub use lock::FolderLock;
+pub use ahead::AheadDisk;
 pub use media::{Disk, Media};
 pub use reader::Reader;
 pub use report::{Dump, Dumped, EpochReport, Report, dump, verify};
+pub(crate) use segment::retain_from_on;
 pub use segment::{FORMAT_VERSION, retain_from};
 pub(crate) use writer::make_dir;
 pub use writer::{Journal, JournalConfig, JournalTail};

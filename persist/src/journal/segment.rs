@@ -10,7 +10,7 @@
 //! 32 zeros      up to 64, where the first frame begins
 //! ```
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
@@ -146,9 +146,9 @@ pub(super) fn list(dir: &Path) -> Result<Vec<Named>, JournalError> {
 }
 
 /// Removes what a crash left of a segment that was being made.
-pub(super) fn remove_unfinished(dir: &Path) -> Result<(), JournalError> {
+pub(super) fn remove_unfinished(media: &dyn Media, dir: &Path) -> Result<(), JournalError> {
     let path = unfinished(dir);
-    match fs::remove_file(&path) {
+    match media.remove(&path) {
         Err(error) if error.kind() != ErrorKind::NotFound => {
             Err(JournalError::io("remove", &path, error))
         }
@@ -167,7 +167,7 @@ pub(super) enum CreateError {
 
 /// Makes a segment of `bytes` under its final name, durable with its header and its room.
 pub(super) fn create(
-    media: &mut dyn Media,
+    media: &dyn Media,
     dir: &Path,
     head: SegmentHead,
     bytes: u64,
@@ -179,17 +179,13 @@ pub(super) fn create(
     };
     let file = match media.take_made(&fresh) {
         Some(file) => file,
-        None => {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(true);
-            options.open(&fresh).map_err(sort)?
-        }
+        None => media.create(&fresh).map_err(sort)?,
     };
     let filled =
         media.allocate(&file, bytes).and_then(|()| media.write_at(&file, &head.encode(), 0));
     let give_back = |error| {
         // Whatever was taken is given back: others may need it more.
-        let _ = fs::remove_file(&fresh);
+        let _ = media.remove(&fresh);
         sort(error)
     };
     filled.map_err(give_back)?;
@@ -207,15 +203,24 @@ pub(super) fn create(
 ///
 /// [`JournalError::Io`] if the folder cannot be read or a file not removed.
 pub fn retain_from(dir: &Path, seq: Seq) -> Result<usize, JournalError> {
+    retain_from_on(&Disk, dir, seq)
+}
+
+/// As [`retain_from`], through `media`.
+pub(crate) fn retain_from_on(
+    media: &dyn Media,
+    dir: &Path,
+    seq: Seq,
+) -> Result<usize, JournalError> {
     let segments = list(dir)?;
     let mut removed = 0;
     for pair in segments.windows(2).take_while(|pair| pair[1].first <= seq) {
         let path = &pair[0].path;
-        fs::remove_file(path).map_err(|error| JournalError::io("remove", path, error))?;
+        media.remove(path).map_err(|error| JournalError::io("remove", path, error))?;
         removed += 1;
     }
     if removed > 0 {
-        Disk.sync_dir(dir).map_err(|error| JournalError::io("sync", dir, error))?;
+        media.sync_dir(dir).map_err(|error| JournalError::io("sync", dir, error))?;
     }
     Ok(removed)
 }

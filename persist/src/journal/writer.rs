@@ -59,7 +59,7 @@ pub struct JournalTail {
 pub struct Journal {
     dir: PathBuf,
     config: JournalConfig,
-    media: Box<dyn Media>,
+    media: Arc<dyn Media>,
     segment: Option<Segment>,
     chain: Checksum,
     /// The number of the next event; `None` if the first batch decides.
@@ -95,7 +95,7 @@ impl Journal {
     /// [`JournalError`] if another process has it, if it is damaged, incomplete, of another
     /// shard or a newer version, or if the file system refuses.
     pub fn open(dir: &Path, config: JournalConfig) -> Result<(Journal, JournalTail), JournalError> {
-        Journal::open_on(dir, config, Box::new(AheadDisk::default()))
+        Journal::open_on(dir, config, Arc::new(AheadDisk::default()))
     }
 
     /// As [`open`](Self::open), writing through `media`.
@@ -106,11 +106,11 @@ impl Journal {
     pub fn open_on(
         dir: &Path,
         config: JournalConfig,
-        mut media: Box<dyn Media>,
+        media: Arc<dyn Media>,
     ) -> Result<(Journal, JournalTail), JournalError> {
         make_dir(dir)?;
         let lock = FolderLock::take(dir)?;
-        segment::remove_unfinished(dir)?;
+        segment::remove_unfinished(&*media, dir)?;
         let mut scanner = Scanner::oldest(dir, Some(config.shard))?;
         let first = segment::list(dir)?.first().map(|oldest| oldest.first);
         let cut = loop {
@@ -130,14 +130,13 @@ impl Journal {
             tail.first = None;
         }
         for unsealed in scanner.unsealed.drain(..) {
-            seal_late(&mut *media, config.shard, unsealed)?;
+            seal_late(&*media, config.shard, unsealed)?;
         }
         let (chain, next) = (scanner.chain, scanner.next);
         let segment = scanner.into_current().map(|current| (current.path, current.offset));
         let is_cut = tail.cut.is_some();
-        let segment = segment
-            .map(|(path, end)| Segment::reopen(&mut *media, path, end, is_cut))
-            .transpose()?;
+        let segment =
+            segment.map(|(path, end)| Segment::reopen(&*media, path, end, is_cut)).transpose()?;
         let journal = Journal {
             dir: dir.to_owned(),
             config,
@@ -235,14 +234,14 @@ impl Journal {
         }
         let origin = self.origin(self.epoch);
         before
-            .mark_continued(&mut *self.media, origin, first)
+            .mark_continued(&*self.media, origin, first)
             .map_err(|error| self.fail_io("seal the segment before", &error))
     }
 
     fn begin_segment(&mut self, first: Seq, needed: u64) -> Result<(), LogError> {
         let head = SegmentHead { shard: self.config.shard, first, previous: self.chain };
         let allocated = self.config.segment_bytes.max(SEGMENT_HEAD_BYTES + needed);
-        match segment::create(&mut *self.media, &self.dir, head, allocated) {
+        match segment::create(&*self.media, &self.dir, head, allocated) {
             Ok((file, path)) => {
                 let (end, next_is_made) = (SEGMENT_HEAD_BYTES, false);
                 self.segment = Some(Segment { file, path, end, allocated, next_is_made });
@@ -284,6 +283,16 @@ impl Journal {
         {
             segment.next_is_made = true;
             self.media.make_ahead(&segment::unfinished(&self.dir), size);
+        }
+    }
+}
+
+impl Drop for Journal {
+    /// What was made ahead goes with the right to the folder, not after it.
+    fn drop(&mut self) {
+        let path = segment::unfinished(&self.dir);
+        if self.media.take_made(&path).is_some() {
+            let _ = self.media.remove(&path);
         }
     }
 }
@@ -344,7 +353,7 @@ impl Log for Journal {
 impl Segment {
     /// Opens a segment that ends at `end`; if `is_cut`, what stands behind it becomes zeros.
     fn reopen(
-        media: &mut dyn Media,
+        media: &dyn Media,
         path: PathBuf,
         end: u64,
         is_cut: bool,
@@ -362,12 +371,7 @@ impl Segment {
     }
 
     /// Notes that a further segment continues here, and gives back the room that is left.
-    fn mark_continued(
-        &mut self,
-        media: &mut dyn Media,
-        origin: Origin,
-        next: Seq,
-    ) -> io::Result<()> {
+    fn mark_continued(&mut self, media: &dyn Media, origin: Origin, next: Seq) -> io::Result<()> {
         let mut note = Vec::with_capacity(NOTE_BYTES);
         frame::encode_note(FrameKind::Continued, origin, next, &mut note);
         media.write_at(&self.file, &note, self.end)?;
@@ -377,7 +381,7 @@ impl Segment {
 }
 
 /// Notes in a segment that it is continued, which a crash kept from being noted.
-fn seal_late(media: &mut dyn Media, shard: u32, unsealed: Unsealed) -> Result<(), JournalError> {
+fn seal_late(media: &dyn Media, shard: u32, unsealed: Unsealed) -> Result<(), JournalError> {
     let Unsealed { path, end, next, chain, epoch } = unsealed;
     let mut segment = Segment::reopen(media, path, end, false)?;
     let origin = Origin { shard, epoch, previous: chain };

@@ -10,11 +10,11 @@
 //! anybody can decide. [`Shard::close`] ends it in order.
 
 mod pump;
+mod stages;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::thread::{self, JoinHandle};
 
 use crossbeam::channel;
 use parking_lot::RwLock;
@@ -24,14 +24,17 @@ use tmomi_engine::{Engine, EngineConfig, Keeper, Reject};
 use tokio::sync::broadcast;
 
 use crate::clock::Clock;
-use crate::follower::{Follower, LiveImage, Replayed, SnapshotConfig, Snapshotter};
+use crate::follower::{Following, LiveImage, Replayed, SnapshotConfig, Snapshotter, Store};
 use crate::image::Image;
-use crate::journal::{self, Journal, JournalConfig};
-use crate::log::{CommitConfig, CommitHook, GroupCommit, Log, LogError, LogStatus, Memory};
+use crate::journal::{self, AheadDisk, Journal, JournalConfig, Media};
+use crate::log::{CommitConfig, CommitHook, Log, LogError, LogStatus, Memory, Worker};
 use crate::recovery::{self, Recovered, RecoveryError};
 use crate::snapshot::{self, SnapshotInfo, Snapshots};
 use crate::watermark::Wait;
 use pump::{Bell, Pump};
+use stages::Threads;
+
+pub use stages::Stages;
 
 /// Commits that the follower may be behind; the log waits beyond that.
 const COMMITTED_MAX: usize = 8;
@@ -68,6 +71,8 @@ pub struct ShardConfig {
     pub node: u64,
     /// Where its decisions are kept.
     pub log: LogConfig,
+    /// How the journal's files are changed.
+    pub media: Arc<dyn Media>,
     /// The sizes of the engine.
     pub engine: EngineConfig,
     /// The sizes of a commit.
@@ -85,6 +90,7 @@ impl ShardConfig {
             shard: 0,
             node: 0,
             log,
+            media: Arc::new(AheadDisk::default()),
             engine: EngineConfig::default(),
             commit: CommitConfig::default(),
             commit_hook: Box::new(|_| {}),
@@ -159,12 +165,6 @@ pub struct Shard {
     threads: Option<Threads>,
 }
 
-struct Threads {
-    pump: JoinHandle<()>,
-    commit: GroupCommit,
-    follower: Follower,
-}
-
 impl Shard {
     /// Brings the image back, builds the engine, commits the beginning of a new reign and starts
     /// the threads. Every showtime is on sale until [`set_window`](tmomi_engine::House::set_window)
@@ -174,8 +174,23 @@ impl Shard {
     ///
     /// [`OpenError`], which names the file and what is wrong.
     pub fn open(config: ShardConfig, clock: Arc<dyn Clock>) -> Result<Shard, OpenError> {
+        let (mut shard, stages) = Shard::open_stepped(config, clock)?;
+        shard.threads = Some(stages.spawn().map_err(no_thread)?);
+        Ok(shard)
+    }
+
+    /// As [`open`](Self::open), without threads: nothing is passed on, committed or applied but by
+    /// the steps that the caller takes, in any order. For simulations.
+    ///
+    /// # Errors
+    ///
+    /// As [`open`](Self::open).
+    pub fn open_stepped(
+        config: ShardConfig,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Shard, Stages), OpenError> {
         let Restored { mut log, recovered, epoch_seen, store } =
-            Restored::load(config.shard, config.log)?;
+            Restored::load(config.shard, config.log, config.media)?;
         let Recovered { mut image, snapshot, replayed, replayed_bytes } = recovered;
         let clock = not_before(clock, image.now());
         let (engine, mut keeper) =
@@ -190,18 +205,13 @@ impl Shard {
         let live = LiveImage::new(image, config.watcher_batches_max);
         let from = snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
         let begun = Replayed { snapshot: from, events: replayed, bytes: replayed_bytes };
-        let snapshotter = store.map(|Store { snapshots, snapshot, journal_dir }| {
-            Snapshotter::start(snapshots, snapshot, begun, journal_dir, Arc::clone(&live))
-        });
-        let snapshotter = snapshotter.transpose().map_err(no_thread)?;
+        let snapshotter = store.map(|store| Snapshotter::new(store, begun, Arc::clone(&live)));
         let (sender, committed) = channel::bounded(COMMITTED_MAX);
-        let follower =
-            Follower::start(Arc::clone(&live), committed, snapshotter).map_err(no_thread)?;
+        let following = Following { live: Arc::clone(&live), committed, snapshotter };
         let of_log = Arc::clone(&clock);
-        let (batches, commit) =
-            GroupCommit::start(log, epoch, config.commit, of_log, sender, config.commit_hook)
-                .map_err(no_thread)?;
-        let (status, bell) = (commit.status(), Arc::new(Bell::default()));
+        let (batches, worker) =
+            Worker::new(log, epoch, config.commit, of_log, sender, config.commit_hook);
+        let (status, bell) = (worker.status(), Arc::new(Bell::default()));
         let pump = Pump {
             engine: engine.clone(),
             keeper,
@@ -211,10 +221,14 @@ impl Shard {
             bell: Arc::clone(&bell),
             passed: first,
             waiting: None,
+            ticked_at: None,
+            until: None,
         };
-        let pump = thread::Builder::new().name("keeper".into()).spawn(|| pump.run());
-        let threads = Some(Threads { pump: pump.map_err(no_thread)?, commit, follower });
-        Ok(Shard { engine, clock, live, epoch, first, replayed, snapshot, bell, status, threads })
+        let stages = Stages { pump, worker, following };
+        let threads = None;
+        let shard =
+            Shard { engine, clock, live, epoch, first, replayed, snapshot, bell, status, threads };
+        Ok((shard, stages))
     }
 
     /// The engine; whoever decides calls [`wake`](Self::wake) afterwards.
@@ -328,13 +342,9 @@ impl Shard {
     }
 
     fn end(&mut self) -> Result<(), LogError> {
-        let Some(Threads { pump, commit, follower }) = self.threads.take() else { return Ok(()) };
+        let Some(threads) = self.threads.take() else { return Ok(()) };
         self.bell.close();
-        let drained = pump.join();
-        let committed = commit.close();
-        follower.join();
-        drained.map_err(|_| LogError::Fatal("the keeper's thread panicked".into()))?;
-        committed
+        threads.join()
     }
 }
 
@@ -354,16 +364,9 @@ struct Restored {
     store: Option<Store>,
 }
 
-/// Where snapshots go.
-struct Store {
-    snapshots: Snapshots,
-    snapshot: SnapshotConfig,
-    journal_dir: PathBuf,
-}
-
 impl Restored {
-    fn load(shard: u32, config: LogConfig) -> Result<Restored, OpenError> {
-        let (dir, journal, snapshots, when) = match config {
+    fn load(shard: u32, config: LogConfig, media: Arc<dyn Media>) -> Result<Restored, OpenError> {
+        let (dir, journal, snapshots, config) = match config {
             LogConfig::Journal { dir, journal, snapshots, snapshot } => {
                 (dir, journal, snapshots, snapshot)
             }
@@ -373,7 +376,8 @@ impl Restored {
             }
         };
         let journal_dir = dir.join(JOURNAL_DIR);
-        let (journal, tail) = Journal::open(&journal_dir, JournalConfig { shard, ..journal })
+        let journal = JournalConfig { shard, ..journal };
+        let (journal, tail) = Journal::open_on(&journal_dir, journal, Arc::clone(&media))
             .map_err(RecoveryError::Journal)?;
         // From here on no other process writes in the folder.
         let snapshots = match snapshots {
@@ -395,7 +399,7 @@ impl Restored {
             log: Box::new(journal),
             recovered,
             epoch_seen,
-            store: Some(Store { snapshots, snapshot: when, journal_dir }),
+            store: Some(Store { snapshots, config, journal_dir, media }),
         })
     }
 }

@@ -70,16 +70,22 @@ pub(super) struct Pump {
     pub(super) passed: Seq,
     /// Drained, but the log's queue was full.
     pub(super) waiting: Option<Batch>,
+    pub(super) ticked_at: Option<TimeMs>,
+    /// The last event that is still to be passed on, once the bell says that it is closing.
+    pub(super) until: Option<Seq>,
 }
 
-/// What there was to pass on.
-enum Passed {
+/// What a step of the pump came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Passed {
+    /// Something was passed on.
     Some,
+    /// There was nothing to pass on.
     None,
     /// The log's queue is full.
     Full,
-    /// The log's thread has ended.
-    LogGone,
+    /// There is no further step: the pump is closed, or the log has ended.
+    End,
 }
 
 impl Pump {
@@ -88,29 +94,31 @@ impl Pump {
     /// and the engine refuses. Time passes all the same; what it could not end it ends later.
     pub(super) fn run(mut self) {
         let _ = self.bell.thread.set(thread::current());
-        let mut ticked_at: Option<TimeMs> = None;
-        let mut until: Option<Seq> = None;
         loop {
-            if self.bell.is_closing() {
-                until.get_or_insert_with(|| self.engine.claimed());
-            } else {
-                let now = self.clock.now();
-                if ticked_at.is_none_or(|last| now.since_ms(last) >= TICK_MS) {
-                    self.keeper.tick(now);
-                    ticked_at = Some(now);
-                }
-            }
-            let passed = self.pass_on();
-            let done = until.is_some_and(|until| self.passed >= until);
-            let hopeless = until.is_some() && !self.log.is_accepting();
-            match passed {
-                Passed::LogGone => return,
-                _ if done || hopeless => return,
+            match self.step() {
                 Passed::Some => {}
-                Passed::Full => thread::park_timeout(Duration::from_millis(SLEEP_MS)),
                 Passed::None => self.sleep(),
+                Passed::Full => thread::park_timeout(Duration::from_millis(SLEEP_MS)),
+                Passed::End => return,
             }
         }
+    }
+
+    /// Lets time pass, and passes on some of what has been decided. Never waits.
+    pub(super) fn step(&mut self) -> Passed {
+        if self.bell.is_closing() {
+            self.until.get_or_insert_with(|| self.engine.claimed());
+        } else {
+            let now = self.clock.now();
+            if self.ticked_at.is_none_or(|last| now.since_ms(last) >= TICK_MS) {
+                self.keeper.tick(now);
+                self.ticked_at = Some(now);
+            }
+        }
+        let passed = self.pass_on();
+        let done = self.until.is_some_and(|until| self.passed >= until);
+        let hopeless = self.until.is_some() && !self.log.is_accepting();
+        if done || hopeless { Passed::End } else { passed }
     }
 
     fn pass_on(&mut self) -> Passed {
@@ -129,7 +137,7 @@ impl Pump {
                 self.waiting = Some(batch);
                 Passed::Full
             }
-            Err(TrySendError::Disconnected(_)) => Passed::LogGone,
+            Err(TrySendError::Disconnected(_)) => Passed::End,
         }
     }
 

@@ -2,6 +2,9 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by failing")]
 
 mod catalog;
+#[path = "../common/disk.rs"]
+#[allow(dead_code, reason = "either test binary needs its part of it")]
+mod disk;
 mod image;
 mod journal;
 mod plan;

@@ -183,7 +183,9 @@ fn what_was_waited_for_is_there_after_a_crash_and_numbers_go_on() {
     drop(image);
     assert_eq!(next.join(8), (entry, number), "the number is kept");
     assert!(next.join(10).1 > number);
-    assert!(matches!(next.hold(11, 0, 0b1), Err(Reject::SeatUnavailable(c)) if c.sold == 1));
+    let sold = Part { block: BlockIndex(0), mask: 0b1 };
+    assert_eq!(next.hold(11, 0, 0b1).err(), Some(Reject::SeatUnavailable(sold)));
+    assert_eq!(next.house.conflict(sold).sold, 0b1);
     assert!(next.hold(11, 1, 0b1).is_ok(), "what was not committed never was");
 }
 

@@ -1,179 +1,15 @@
 //! The power fails: what was written and not synced is gone, in whole or in sectors.
 
-use std::fs::{self, File};
-use std::io;
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
-use rustix::io::Errno;
 use tmomi_engine::ids::Seq;
-use tmomi_persist::journal::{Disk, Journal, Media};
+use tmomi_persist::journal::Journal;
 use tmomi_persist::log::{Log, LogError};
 
 use super::support::*;
-
-const SECTOR_BYTES: u64 = 512;
-
-/// A disk whose cache is lost with the power.
-#[derive(Clone, Default)]
-struct Cache(Arc<Mutex<State>>);
-
-#[derive(Default)]
-struct State {
-    pending: Vec<(File, Change)>,
-    /// New names that no sync of the folder has covered.
-    renames: Vec<(PathBuf, PathBuf)>,
-    calls: usize,
-    /// From this call on the power is off.
-    dead_from: Option<usize>,
-    /// The sync with this number fails, once.
-    bad_sync: Option<usize>,
-    syncs: usize,
-    /// Whether files are made ahead, and the one that is.
-    makes_ahead: bool,
-    made: Option<File>,
-}
-
-enum Change {
-    Write { offset: u64, bytes: Vec<u8> },
-    Allocate(u64),
-    Cut(u64),
-}
-
-impl Cache {
-    fn dying_at(call: usize) -> Cache {
-        let cache = Cache::default();
-        cache.state().dead_from = Some(call);
-        cache
-    }
-
-    fn state(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().expect("no test panics within")
-    }
-
-    fn call(&self) -> io::Result<()> {
-        let mut state = self.state();
-        state.calls += 1;
-        match state.dead_from.is_some_and(|dead_from| state.calls > dead_from) {
-            true => Err(Errno::IO.into()),
-            false => Ok(()),
-        }
-    }
-
-    fn keep(&self, file: &File, change: Change) -> io::Result<()> {
-        self.call()?;
-        let file = file.try_clone()?;
-        self.state().pending.push((file, change));
-        Ok(())
-    }
-
-    fn sync(&self, file: &File) -> io::Result<()> {
-        self.call()?;
-        let mut state = self.state();
-        state.syncs += 1;
-        if state.bad_sync == Some(state.syncs) {
-            return Err(Errno::IO.into());
-        }
-        let inode = file.metadata()?.ino();
-        for (file, change) in std::mem::take(&mut state.pending) {
-            match file.metadata()?.ino() == inode {
-                true => apply(&file, change),
-                false => state.pending.push((file, change)),
-            }
-        }
-        Ok(())
-    }
-
-    /// Ends the power. Of what was not synced, the sectors that `keeps` picks reached the disk.
-    fn cut_power(&self, mut keeps: impl FnMut() -> bool) {
-        for (from, to) in std::mem::take(&mut self.state().renames) {
-            if keeps() {
-                fs::rename(from, to).expect("the real disk works");
-            }
-        }
-        for (file, change) in std::mem::take(&mut self.state().pending) {
-            match change {
-                Change::Write { offset, bytes } => {
-                    let size = file.metadata().expect("a file").len();
-                    let (mut at, end) = (offset, offset + bytes.len() as u64);
-                    while at < end {
-                        let next = ((at / SECTOR_BYTES + 1) * SECTOR_BYTES).min(end);
-                        let part = &bytes[(at - offset) as usize..(next - offset) as usize];
-                        if next <= size && keeps() {
-                            file.write_all_at(part, at).expect("writable");
-                        }
-                        at = next;
-                    }
-                }
-                other if keeps() => apply(&file, other),
-                _ => {}
-            }
-        }
-    }
-}
-
-fn apply(file: &File, change: Change) {
-    let done = match change {
-        Change::Write { offset, bytes } => file.write_all_at(&bytes, offset),
-        Change::Allocate(bytes) => Disk.allocate(file, bytes),
-        Change::Cut(bytes) => file.set_len(bytes),
-    };
-    done.expect("the real disk works");
-}
-
-impl Media for Cache {
-    fn write_at(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
-        self.keep(file, Change::Write { offset, bytes: bytes.to_vec() })
-    }
-
-    fn allocate(&mut self, file: &File, bytes: u64) -> io::Result<()> {
-        self.keep(file, Change::Allocate(bytes))
-    }
-
-    fn cut(&mut self, file: &File, bytes: u64) -> io::Result<()> {
-        self.keep(file, Change::Cut(bytes))
-    }
-
-    fn sync_data(&mut self, file: &File) -> io::Result<()> {
-        self.sync(file)
-    }
-
-    fn sync_all(&mut self, file: &File) -> io::Result<()> {
-        self.sync(file)
-    }
-
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
-        self.call()?;
-        self.state().renames.push((from.to_owned(), to.to_owned()));
-        Ok(())
-    }
-
-    fn sync_dir(&mut self, _: &Path) -> io::Result<()> {
-        self.call()?;
-        for (from, to) in std::mem::take(&mut self.state().renames) {
-            fs::rename(from, to)?;
-        }
-        Ok(())
-    }
-
-    /// Nothing of the file is durable: it is taken when its zeros are still on their way.
-    fn make_ahead(&mut self, path: &Path, bytes: u64) {
-        if !self.state().makes_ahead {
-            return;
-        }
-        let mut options = File::options();
-        let file = options.read(true).write(true).create(true).truncate(true).open(path);
-        let file = file.expect("the real disk works");
-        let zeros = Change::Write { offset: 0, bytes: vec![0; bytes as usize] };
-        let kept = self.keep(&file, Change::Allocate(bytes)).and_then(|()| self.keep(&file, zeros));
-        self.state().made = kept.is_ok().then_some(file);
-    }
-
-    fn take_made(&mut self, _: &Path) -> Option<File> {
-        self.state().made.take()
-    }
-}
+use crate::disk::Cache;
 
 /// Numbers that differ from round to round and are the same in every run.
 fn dice(seed: u64) -> impl FnMut() -> u64 {
@@ -188,7 +24,7 @@ fn dice(seed: u64) -> impl FnMut() -> u64 {
 
 /// Writes until the power fails; gives what was committed and what was at least tried.
 fn write_until_dark(dir: &Path, cache: &Cache, sizes: &[u64]) -> (Seq, Seq) {
-    let opened = Journal::open_on(dir, SMALL, Box::new(cache.clone()));
+    let opened = Journal::open_on(dir, SMALL, Arc::new(cache.clone()));
     let Ok((mut journal, tail)) = opened else { return (Seq(0), Seq(0)) };
     let (mut committed, mut next) = (tail.last, tail.last.0 + 1);
     for size in sizes {
@@ -230,7 +66,7 @@ fn what_was_committed_survives_a_power_cut_at_any_step() {
         for seed in 0..6 {
             let dir = folder();
             let cache = Cache::dying_at(call);
-            cache.state().makes_ahead = seed % 2 == 1;
+            cache.set_makes_ahead(seed % 2 == 1);
             let (committed, tried) = write_until_dark(dir.path(), &cache, &SIZES);
             let mut dice = dice(call as u64 * 8 + seed);
             cache.cut_power(|| match seed {
@@ -238,7 +74,7 @@ fn what_was_committed_survives_a_power_cut_at_any_step() {
                 1 => true,
                 _ => dice().is_multiple_of(2),
             });
-            finished = cache.state().calls < call;
+            finished = cache.calls() < call;
             check_after_power_cut(dir.path(), committed, tried, &format!("{call}, {seed}"));
         }
         if finished {
@@ -325,16 +161,16 @@ fn a_crash_between_the_steps_of_a_new_segment_leaves_nothing_to_repair() {
 fn a_failed_sync_is_the_end_of_every_promise() {
     let dir = folder();
     let cache = Cache::default();
-    let opened = Journal::open_on(dir.path(), SMALL, Box::new(cache.clone()));
+    let opened = Journal::open_on(dir.path(), SMALL, Arc::new(cache.clone()));
     let (mut journal, _) = opened.expect("an empty folder");
     fill(&mut journal, &[2]);
-    let next_sync = cache.state().syncs + 1;
-    cache.state().bad_sync = Some(next_sync);
+    let next_sync = cache.syncs() + 1;
+    cache.fail_sync(next_sync);
     journal.append(EPOCH, &batch(3, 1)).expect("written");
     let error = journal.commit().expect_err("the sync failed");
     assert!(matches!(&error, LogError::Fatal(what) if what.contains(".journal")), "{error}");
     assert_eq!(journal.commit().expect_err("for ever"), error);
     assert_eq!(journal.append(EPOCH, &batch(4, 1)).expect_err("for ever"), error);
     assert_eq!(journal.seal().expect_err("for ever"), error);
-    assert_eq!(cache.state().syncs, next_sync, "it was not tried again");
+    assert_eq!(cache.syncs(), next_sync, "it was not tried again");
 }

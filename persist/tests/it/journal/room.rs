@@ -17,7 +17,7 @@ use super::support::*;
 struct Narrow(Arc<AtomicU64>);
 
 impl Narrow {
-    fn take(&mut self) -> io::Result<()> {
+    fn take(&self) -> io::Result<()> {
         let left = self.0.load(Ordering::Relaxed);
         let left = left.checked_sub(1).ok_or(Errno::NOSPC)?;
         self.0.store(left, Ordering::Relaxed);
@@ -26,34 +26,42 @@ impl Narrow {
 }
 
 impl Media for Narrow {
-    fn write_at(&mut self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
+    fn create(&self, path: &Path) -> io::Result<File> {
+        Disk.create(path)
+    }
+
+    fn write_at(&self, file: &File, bytes: &[u8], offset: u64) -> io::Result<()> {
         Disk.write_at(file, bytes, offset)
     }
 
-    fn allocate(&mut self, file: &File, bytes: u64) -> io::Result<()> {
+    fn allocate(&self, file: &File, bytes: u64) -> io::Result<()> {
         self.take()?;
         Disk.allocate(file, bytes)
     }
 
-    fn cut(&mut self, file: &File, bytes: u64) -> io::Result<()> {
+    fn cut(&self, file: &File, bytes: u64) -> io::Result<()> {
         Disk.cut(file, bytes)
     }
 
-    fn sync_data(&mut self, file: &File) -> io::Result<()> {
+    fn sync_data(&self, file: &File) -> io::Result<()> {
         Disk.sync_data(file)
     }
 
-    fn sync_all(&mut self, file: &File) -> io::Result<()> {
+    fn sync_all(&self, file: &File) -> io::Result<()> {
         Disk.sync_all(file)
     }
 
     /// Takes room like an allocation: a folder grows with its names.
-    fn rename(&mut self, from: &Path, to: &Path) -> io::Result<()> {
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.take()?;
         Disk.rename(from, to)
     }
 
-    fn sync_dir(&mut self, dir: &Path) -> io::Result<()> {
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        Disk.remove(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         Disk.sync_dir(dir)
     }
 }
@@ -73,7 +81,7 @@ fn without_room_nothing_changes_and_the_same_batch_is_taken_later() {
     let dir = folder();
     let room = Arc::new(AtomicU64::new(0));
     let media = Narrow(Arc::clone(&room));
-    let opened = Journal::open_on(dir.path(), SMALL, Box::new(media));
+    let opened = Journal::open_on(dir.path(), SMALL, Arc::new(media));
     let (mut journal, _) = opened.expect("opening needs no room");
     let mut next = 1;
     let mut refused = 0;
