@@ -114,6 +114,12 @@ impl Scanner {
         JournalError::damaged(path, self.given, reason)
     }
 
+    /// Where the last frame of the current segment begins, if it has one.
+    pub(super) fn last_frame(&self) -> Option<u64> {
+        let current = self.current.as_ref()?;
+        (current.offset > SEGMENT_HEAD_BYTES).then_some(self.given)
+    }
+
     /// Ends the walk where the next frame would begin.
     pub(super) fn into_current(self) -> Option<Current> {
         self.current

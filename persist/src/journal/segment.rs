@@ -217,10 +217,10 @@ pub(crate) fn retain_from_on(
     for pair in segments.windows(2).take_while(|pair| pair[1].first <= seq) {
         let path = &pair[0].path;
         media.remove(path).map_err(|error| JournalError::io("remove", path, error))?;
-        removed += 1;
-    }
-    if removed > 0 {
+        // One at a time: of several that were removed and not synced, a power cut may bring back
+        // any, and a journal with a gap does not open.
         media.sync_dir(dir).map_err(|error| JournalError::io("sync", dir, error))?;
+        removed += 1;
     }
     Ok(removed)
 }

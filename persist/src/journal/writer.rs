@@ -2,6 +2,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -111,6 +112,8 @@ impl Journal {
         make_dir(dir)?;
         let lock = FolderLock::take(dir)?;
         segment::remove_unfinished(&*media, dir)?;
+        // A process that was killed may have made and removed names that are not durable yet.
+        media.sync_dir(dir).map_err(|error| JournalError::io("sync", dir, error))?;
         let mut scanner = Scanner::oldest(dir, Some(config.shard))?;
         let first = segment::list(dir)?.first().map(|oldest| oldest.first);
         let cut = loop {
@@ -132,11 +135,14 @@ impl Journal {
         for unsealed in scanner.unsealed.drain(..) {
             seal_late(&*media, config.shard, unsealed)?;
         }
-        let (chain, next) = (scanner.chain, scanner.next);
+        let (chain, next, last_frame) = (scanner.chain, scanner.next, scanner.last_frame());
         let segment = scanner.into_current().map(|current| (current.path, current.offset));
         let is_cut = tail.cut.is_some();
-        let segment =
-            segment.map(|(path, end)| Segment::reopen(&*media, path, end, is_cut)).transpose()?;
+        let reopen = |(path, end)| Segment::reopen(&*media, path, end, is_cut);
+        let segment = segment.map(reopen).transpose()?;
+        if let (Some(segment), Some(from)) = (&segment, last_frame) {
+            segment.make_durable(&*media, from)?;
+        }
         let journal = Journal {
             dir: dir.to_owned(),
             config,
@@ -368,6 +374,17 @@ impl Segment {
         }
         let allocated = file.metadata().map_err(|error| io("read", error))?.len();
         Ok(Segment { file, path, end, allocated, next_is_made: false })
+    }
+
+    /// Writes the last frame, which begins at `from`, once more. The process before may have gone
+    /// because a sync of it failed: then it can be read, but is not on the disk, and no later sync
+    /// would write it.
+    fn make_durable(&self, media: &dyn Media, from: u64) -> Result<(), JournalError> {
+        let io = |action, error| JournalError::io(action, &self.path, error);
+        let mut bytes = vec![0; (self.end - from) as usize];
+        self.file.read_exact_at(&mut bytes, from).map_err(|error| io("read", error))?;
+        media.write_at(&self.file, &bytes, from).map_err(|error| io("write", error))?;
+        media.sync_data(&self.file).map_err(|error| io("sync", error))
     }
 
     /// Notes that a further segment continues here, and gives back the room that is left.
