@@ -10,15 +10,18 @@ PROFILE := ci
 TOOLS := target/tools
 DEPENDENCY_CHECKS := licenses bans sources
 
-# Rounds of `kill -9`, and random cases of each property; `make test-deep` raises them.
+# Rounds of `kill -9`, random cases of each property, and seeds of the simulation with the first
+# of them; `make test-deep` raises them.
 export TMOMI_TEST_CRASH_ROUNDS ?= 50
 export PROPTEST_CASES ?= 64
+export TMOMI_SIM_SEED ?= 0
+export TMOMI_SIM_COUNT ?= $(if $(filter test-deep,$(MAKECMDGOALS)),500000,1000)
 
 NEXTEST = $(TOOLS)/bin/cargo-nextest nextest run --workspace --cargo-profile $(PROFILE)
 LOOM = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 	$(CARGO) test -p tmomi-engine --release --lib model::
 
-.PHONY: all test test-deep check format lint deny docs doctest loom examples release nextest
+.PHONY: all test test-deep check format lint deny docs doctest loom examples release nextest sim
 .PHONY: bench bench-report bench-short tools packages clean
 
 all: check
@@ -72,6 +75,10 @@ release:
 # Unit, model and integration tests and the README's tour, each in a process of its own.
 nextest: tools
 	TMOMI_TEST_TOUR=release $(NEXTEST) --no-fail-fast
+
+# The simulation alone; TMOMI_SIM_SEED and TMOMI_SIM_COUNT say which seeds.
+sim:
+	$(CARGO) test -p tmomi-persist --profile $(PROFILE) --test sim
 
 bench:
 	$(CARGO) bench -p tmomi-bench
