@@ -10,19 +10,27 @@ PROFILE := ci
 TOOLS := target/tools
 DEPENDENCY_CHECKS := licenses bans sources
 
-# Rounds of `kill -9`, random cases of each property, and seeds of the simulation with the first
-# of them; `make test-deep` raises them.
+# Rounds of `kill -9`, random cases of each property, orders of the steps of each scenario of
+# shuttle, and seeds of the simulation with the first of them; `make test-deep` raises them.
 export TMOMI_TEST_CRASH_ROUNDS ?= 50
 export PROPTEST_CASES ?= 64
+export TMOMI_TEST_SCHEDULES ?= 1500
 export TMOMI_SIM_SEED ?= 0
 export TMOMI_SIM_COUNT ?= $(if $(filter test-deep,$(MAKECMDGOALS)),500000,1000)
 
 NEXTEST = $(TOOLS)/bin/cargo-nextest nextest run --workspace --cargo-profile $(PROFILE)
 LOOM = RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
 	$(CARGO) test -p tmomi-engine --release --lib model::
+SHUTTLE = RUSTFLAGS="--cfg shuttle" CARGO_TARGET_DIR=target/shuttle \
+	$(CARGO) test -p tmomi-engine --profile $(PROFILE) --test it stress::interleavings::
+# ThreadSanitizer needs a nightly compiler. It does not know the locks of `std`, which come built.
+TSAN_TARGET = $(shell uname -m)-unknown-linux-gnu
+TSAN = CARGO_TARGET_DIR=target/tsan TSAN_OPTIONS=suppressions=$(CURDIR)/.ci/tsan-suppressions \
+	RUSTFLAGS="-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer" \
+	$(CARGO) +nightly test -p tmomi-engine --profile $(PROFILE) --target $(TSAN_TARGET) --test it
 
-.PHONY: all test test-deep check format lint deny docs doctest loom examples release nextest sim
-.PHONY: bench bench-report bench-short tools packages clean
+.PHONY: all test test-deep check format lint deny docs doctest loom shuttle examples release
+.PHONY: nextest sim mutants tsan bench bench-report bench-short tools packages clean
 
 all: check
 
@@ -34,13 +42,15 @@ test: tools
 	$(MAKE) docs
 	$(MAKE) doctest
 	$(MAKE) loom
+	$(MAKE) shuttle
 	$(MAKE) examples
 	$(MAKE) release
 	$(MAKE) nextest
 
 ## The same with more rounds and more seeds; for a night, or before a release.
 test-deep:
-	$(MAKE) test TMOMI_TEST_CRASH_ROUNDS=200 PROPTEST_CASES=2000 LOOM_MAX_PREEMPTIONS=4
+	$(MAKE) test TMOMI_TEST_CRASH_ROUNDS=200 PROPTEST_CASES=2000 LOOM_MAX_PREEMPTIONS=4 \
+		TMOMI_TEST_SCHEDULES=100000
 
 ## The quick look before a commit.
 check: tools format lint
@@ -64,6 +74,10 @@ doctest:
 loom:
 	$(LOOM)
 
+# So does shuttle.
+shuttle:
+	$(SHUTTLE)
+
 examples:
 	$(CARGO) build --workspace --examples --profile $(PROFILE)
 	target/$(PROFILE)/examples/embed
@@ -79,6 +93,17 @@ nextest: tools
 # The simulation alone; TMOMI_SIM_SEED and TMOMI_SIM_COUNT say which seeds.
 sim:
 	$(CARGO) test -p tmomi-persist --profile $(PROFILE) --test sim
+
+## Plants each bug of .ci/mutants and shows that its test fails: about two hours on two cores.
+# `make mutants ONLY=R10` plants those of a rule, a suite or a name.
+mutants: tools
+	.ci/mutants/run $(ONLY)
+
+## The stress of the engine under ThreadSanitizer.
+tsan:
+	@$(CARGO) +nightly --version >/dev/null 2>&1 || \
+		{ echo "this needs a nightly compiler: rustup toolchain install nightly"; exit 1; }
+	$(TSAN) stress::
 
 bench:
 	$(CARGO) bench -p tmomi-bench

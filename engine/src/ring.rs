@@ -20,7 +20,7 @@ use crate::sync::{AtomicU64, Ordering};
 use crate::table::Words;
 
 /// Parts of a decision at most: the blocks that one hold or block order may touch.
-pub const PARTS_MAX: usize = 1024;
+pub const PARTS_MAX: usize = if cfg!(shuttle) { 8 } else { 1024 };
 /// Events of a decision at most.
 pub const DECISION_EVENTS_MAX: usize = 1 + (PARTS_MAX - 1).div_ceil(PARTS_PER_MORE);
 

@@ -1,8 +1,11 @@
-//! The atomics, from `std` or, under `--cfg loom`, from the model checker; and how to wait.
+//! The atomics, from `std` or, under `--cfg loom` and `--cfg shuttle`, from those who decide which
+//! thread goes on at each of them; and how to wait.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
-#[cfg(not(loom))]
+#[cfg(shuttle)]
+pub(crate) use shuttle::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
 /// Stands between a SeqCst write of one word and the SeqCst load of another. Loom takes SeqCst for
@@ -19,24 +22,30 @@ pub(crate) fn seq_cst_here() {
 /// The bound is in looks, not in time: the engine has no clock. A thread that owns a word for a
 /// few instructions may lose its core to whoever is looking, so most looks leave theirs.
 pub(crate) struct Patience {
-    #[cfg(not(loom))]
+    #[cfg(not(any(loom, shuttle)))]
     backoff: crossbeam::utils::Backoff,
     looks: u32,
 }
 
 /// Looks before a caller answers `contended`: some 20 ms, more than a scheduler's slice.
-const LOOKS_MAX: u32 = if cfg!(loom) { 3 } else { 256 };
+const LOOKS_MAX: u32 = if cfg!(loom) {
+    3
+} else if cfg!(shuttle) {
+    16
+} else {
+    256
+};
 /// Looks before one sleeps.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const AWAKE_LOOKS_MAX: u32 = 32;
 /// Sleeps are this long at least; the system makes 60 to 100 us of it.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 const SLEEP: std::time::Duration = std::time::Duration::from_micros(20);
 
 impl Patience {
     pub(crate) fn new() -> Patience {
         Patience {
-            #[cfg(not(loom))]
+            #[cfg(not(any(loom, shuttle)))]
             backoff: crossbeam::utils::Backoff::new(),
             looks: 0,
         }
@@ -45,7 +54,7 @@ impl Patience {
     /// Waits a little; `false` once it has been long enough.
     pub(crate) fn wait(&mut self) -> bool {
         self.looks += 1;
-        #[cfg(not(loom))]
+        #[cfg(not(any(loom, shuttle)))]
         if self.looks < AWAKE_LOOKS_MAX {
             self.backoff.snooze();
         } else {
@@ -53,6 +62,8 @@ impl Patience {
         }
         #[cfg(loom)]
         loom::thread::yield_now();
+        #[cfg(shuttle)]
+        shuttle::thread::yield_now();
         self.looks < LOOKS_MAX
     }
 }

@@ -8,14 +8,14 @@ use once_cell::race::OnceBox;
 
 use crate::sync::AtomicU64;
 
-/// Rows in the first chunk. Loom follows every atomic, so it gets few.
-const FIRST_ROWS: usize = if cfg!(loom) { 2 } else { 64 };
+/// Rows in the first chunk. Loom and shuttle follow every atomic, so they get few.
+const FIRST_ROWS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
 /// Enough for 2^32 rows.
 const CHUNKS: usize = 27;
 const LINE_BYTES: usize = 64;
 const LINE_WORDS: usize = LINE_BYTES / size_of::<u64>();
 
-const _: () = assert!(cfg!(loom) || (FIRST_ROWS as u64) << CHUNKS > 1 << 32);
+const _: () = assert!(cfg!(any(loom, shuttle)) || (FIRST_ROWS as u64) << CHUNKS > 1 << 32);
 
 /// Rows of `WIDTH` words, all zero at first.
 pub(crate) struct Table<const WIDTH: usize> {
@@ -79,12 +79,12 @@ impl Words {
 }
 
 /// `count` words that cost nothing until they are touched.
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub(crate) fn zeroed(count: usize) -> Box<[AtomicU64]> {
     bytemuck::allocation::zeroed_slice_box(count)
 }
 
-#[cfg(loom)]
+#[cfg(any(loom, shuttle))]
 pub(crate) fn zeroed(count: usize) -> Box<[AtomicU64]> {
     (0..count).map(|_| AtomicU64::new(0)).collect()
 }

@@ -5,10 +5,17 @@
 //! freed a seat follows when it was taken at the most; a refusal outside of that is a lie (R10).
 
 use std::collections::HashMap;
+#[cfg(not(shuttle))]
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Barrier, Mutex};
+use std::sync::{Arc, Mutex};
+#[cfg(not(shuttle))]
 use std::thread;
+#[cfg(not(shuttle))]
 use std::time::Duration;
+
+#[cfg(shuttle)]
+use shuttle::{sync::Barrier, thread};
 
 use tmomi_engine::event::{Batch, Body};
 use tmomi_engine::ids::{BuyerId, EntryId, HoldId, LineNumber, Part, SeatAddr, Seq, TimeMs};
@@ -22,6 +29,8 @@ use crate::desk::{CONFIG, SHOW, request};
 use crate::fold::{Decision, Fold};
 use crate::run::masks_are_the_log;
 
+#[cfg(shuttle)]
+mod interleavings;
 mod races;
 mod sale;
 
@@ -197,7 +206,8 @@ fn stress(
     work: impl Fn(&mut Worker<'_>, u64) + Sync,
 ) -> Trial {
     let layout = Arc::clone(&show.layout);
-    let (engine, mut keeper) = Engine::new(EngineConfig { ring_slots: 1 << 15, ..CONFIG });
+    let (engine, mut keeper) =
+        Engine::new(EngineConfig { ring_slots: 8 * CONFIG.ring_slots, ..CONFIG });
     let mut handle = engine.handle().expect("the first");
     let (house, _) = handle.open(TimeMs(1), show).expect("nothing is open");
     drop(handle);
@@ -229,7 +239,10 @@ fn stress(
         while running.load(Ordering::SeqCst) > 0 {
             turn(&floor, &mut keeper, &mut batch, &mut ticks, 5);
             // The workers are to meet each other, not the keeper; there may be two cores only.
+            #[cfg(not(shuttle))]
             thread::sleep(Duration::from_micros(100));
+            #[cfg(shuttle)]
+            thread::yield_now();
         }
         for worker in threads {
             records.extend(worker.join().expect("no worker panics"));

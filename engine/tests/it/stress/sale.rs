@@ -11,7 +11,7 @@ const BLOCKS: u64 = 4;
 const SEATS: u64 = 8;
 const BUYERS: u64 = 6;
 
-fn fifo() -> LineSettings {
+pub(super) fn fifo() -> LineSettings {
     LineSettings {
         mode: LineMode::Fifo,
         max_active: 2,
@@ -44,7 +44,7 @@ fn the_log_of_a_crowded_sale_is_legal_and_the_answers_are_true() {
 }
 
 /// What a call may answer here; the rest is a mistake.
-fn expected(reject: Reject) {
+pub(super) fn expected(reject: Reject) {
     use Reject::*;
     match reject {
         SeatUnavailable(_) | Contended | NoAdjacentSeats | SoldOut | LimitExceeded { .. } => {}
@@ -53,7 +53,7 @@ fn expected(reject: Reject) {
     }
 }
 
-fn any(worker: &mut Worker<'_>) -> Result<(), Reject> {
+pub(super) fn any(worker: &mut Worker<'_>) -> Result<(), Reject> {
     let buyer = BuyerId(1 + worker.rng.below(BUYERS));
     let ttl_ms = 100 + worker.rng.below(100) as u32;
     match worker.rng.below(100) {
