@@ -2,7 +2,7 @@
 //!
 //! `RUSTFLAGS="--cfg loom" cargo test -p tmomi-engine --lib --release model::`
 //!
-//! Each test names the planted bug of `docs/TESTING.md` that it caught.
+//! Each test names the planted bug that it caught; `make mutants` plants them again.
 
 use loom::sync::Arc;
 use loom::thread;
@@ -18,6 +18,8 @@ use crate::reject::Reject;
 use crate::ring::Ring;
 use crate::seat_map::SeatMap;
 use crate::summary::Made;
+
+mod orderings;
 
 const NOW: TimeMs = TimeMs(1_000);
 
@@ -291,6 +293,7 @@ fn whoever_comes_back_is_counted_back_once() {
         let other = spawn(move || other.touch(entry, NOW));
         line.touch(entry, NOW);
         other.join().unwrap();
+        assert_eq!(line.look(entry).stand(), Stand::Back);
         assert_eq!(line.back_before(LineNumber(2)), 1);
         assert_eq!(line.first_back(), Some(LineNumber(1)));
     });
