@@ -48,14 +48,15 @@ pub(crate) fn encode_into<T: Encode>(value: &T, out: &mut Vec<u8>) {
 /// [`WireError`] if the bytes end early, are no such value, or claim lengths that their size
 /// cannot justify.
 pub(crate) fn decode<T: Decode<()>>(bytes: &[u8]) -> Result<(T, usize), WireError> {
-    const TIERS: [usize; 4] = [ALLOWANCE_BYTES_MIN, 1 << 20, 1 << 24, 1 << 28];
+    const TIERS: [usize; 5] = [ALLOWANCE_BYTES_MIN, 1 << 20, 1 << 24, 1 << 28, 1 << 32];
     let allowance = bytes.len().saturating_mul(ALLOWANCE_FACTOR);
     // The limit is a type parameter of the crate, hence steps.
     let decoded = match TIERS.iter().position(|tier| allowance <= *tier) {
         Some(0) => limited::<T, { TIERS[0] }>(bytes),
         Some(1) => limited::<T, { TIERS[1] }>(bytes),
         Some(2) => limited::<T, { TIERS[2] }>(bytes),
-        Some(_) => limited::<T, { TIERS[3] }>(bytes),
+        Some(3) => limited::<T, { TIERS[3] }>(bytes),
+        Some(_) => limited::<T, { TIERS[4] }>(bytes),
         None => limited::<T, { 1 << 36 }>(bytes),
     };
     Ok(decoded?)
