@@ -119,7 +119,7 @@ impl<T: DeserializeOwned> FromRequestParts<AppState> for Query<T> {
     }
 }
 
-fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T> {
+pub(crate) fn query<T: DeserializeOwned>(uri: &Uri) -> Result<T> {
     let query = axum::extract::Query::<T>::try_from_uri(uri);
     query.map(|query| query.0).map_err(|error| Problem::bad_request(error.body_text()))
 }

@@ -69,7 +69,7 @@ struct Line {
 }
 
 /// What a line asks for, as far as the house is not needed to know.
-struct Wish {
+pub(super) struct Wish {
     call: Call,
     buyer: BuyerId,
     input: HoldInput,
@@ -147,13 +147,13 @@ pub(crate) async fn holds(
 }
 
 /// The lines. What ends with a line feed has no empty line after it.
-fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let text = body.strip_suffix(b"\n").unwrap_or(body);
     let lines = (!body.is_empty()).then(|| text.split(|byte| *byte == b'\n'));
     lines.into_iter().flatten().map(<[u8]>::trim_ascii)
 }
 
-fn read(line: &[u8], path: &str, admin: BuyerId, now: TimeMs) -> Result<Wish> {
+pub(super) fn read(line: &[u8], path: &str, admin: BuyerId, now: TimeMs) -> Result<Wish> {
     let Line { idempotency_key, buyer, seats, best_available, ttl_ms } = parse_json(line)?;
     if !(1..USER_ID_END).contains(&buyer) {
         return Err(Problem::bad_field("/buyer", "a user_id"));

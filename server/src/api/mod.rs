@@ -5,6 +5,8 @@ pub(crate) mod accounts;
 pub(crate) mod batch;
 pub(crate) mod calls;
 pub(crate) mod catalog;
+#[cfg(test)]
+mod decoding;
 pub(crate) mod holds;
 pub(crate) mod line;
 pub(crate) mod line_settings;

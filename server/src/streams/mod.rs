@@ -15,7 +15,7 @@ mod frames;
 pub(crate) mod line;
 pub(crate) mod seats;
 mod slot;
-mod sse;
+pub(crate) mod sse;
 #[cfg(test)]
 pub(crate) mod tests;
 mod tracker;
