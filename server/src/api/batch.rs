@@ -5,6 +5,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{FromRequest, Request, State};
@@ -32,6 +33,12 @@ use crate::problem::{Problem, ProblemBody, Result};
 
 /// Lines of one batch at most.
 const LINES_MAX: usize = 10_000;
+/// Batches leave this part of the ring to everybody else: one in so many slots.
+const RING_SHARE: u64 = 2;
+/// How long a line waits for the log at most; then it is refused as any other hold is.
+const ROOM_WAIT: Duration = Duration::from_secs(10);
+/// How often it looks meanwhile: well within the time that one commit takes.
+const LOOK_EVERY: Duration = Duration::from_micros(100);
 /// Buyers that are remembered, some 16 bytes each.
 const BUYERS_KEPT_MAX: usize = 1 << 20;
 /// Users have ids below this.
@@ -199,12 +206,26 @@ fn decide<'a>(app: &'a App, hall: &Hall, known: &Known, wish: &Wish) -> Result<D
     if let Some(known) = app.known(key)? {
         return replayed(app, hall, known).map(Decided::Known);
     }
+    wait_for_room(app);
     let context = Context { now: app.now(), key };
     let taken = take(app, hall, &wanted, context, |handle, hall| {
         let entry = handle.enter(hall.house(), wish.buyer, context.now)?;
         Ok(HoldRequest { entry, ttl_ms: wish.ttl_ms, admitted_by_caller: true })
     })?;
     Ok(Decided::Held(taken, running))
+}
+
+/// Waits until the log has written enough of what was decided: thousands of lines are decided
+/// sooner than one commit takes, and whoever buys one seat is not to find the ring full of them.
+fn wait_for_room(app: &App) {
+    let depth_max = u64::from(app.settings.ring_slots) / RING_SHARE;
+    let started = app.clock.since_start();
+    while app.shard.engine().ring_depth() > depth_max
+        && app.shard.accepting().is_ok()
+        && app.clock.since_start().saturating_sub(started) < ROOM_WAIT
+    {
+        std::thread::sleep(LOOK_EVERY);
+    }
 }
 
 /// The answers of all lines, and the last event that they wait for.
