@@ -105,15 +105,16 @@ tsan:
 		{ echo "this needs a nightly compiler: rustup toolchain install nightly"; exit 1; }
 	$(TSAN) stress::
 
-bench:
+# The benches at the socket start the program beside them.
+bench: release
 	$(CARGO) bench -p tmomi-bench
 
 ## Measures and writes the tables of docs/PERFORMANCE.md; BENCH='journal line' for some of them.
-bench-report:
+bench-report: release
 	$(CARGO) run --release -p tmomi-bench --bin report -- $(BENCH)
 
 # Every bench does as little as shows that it still runs; its figures mean nothing.
-bench-short:
+bench-short: release
 	TMOMI_BENCH_SHORT=1 $(CARGO) bench -p tmomi-bench
 
 tools: packages $(TOOLS)/bin/cargo-nextest $(TOOLS)/bin/cargo-deny

@@ -13,6 +13,14 @@
 //! * `replay`: how fast events become an image again
 //! * `snapshot`: how soon an image of ten million seats is written, and how soon a house is built
 //! * `recovery`: how soon a house of ten million seats is back
+//! * `http_holds`: a durable hold over HTTP, beside the same stack that does nothing
+//! * `http_open_loop`: how long it takes at parts of the rate that the server reaches
+//! * `http_batch`: holds a second through `holds:batch`
+//! * `http_purchase`: whole purchases while ten thousand wait on streams
+//! * `http_one_seat`: everybody wants one seat
+//! * `http_expiry`: what others notice when 70,000 holds expire in a second
+//! * `http_seat_stream`: a frame to ten thousand readers, beside a bare loop of `send`
+//! * `http_line_stream`: how soon each of a line of ten thousand hears that he is let in
 //!
 //! `make bench-report` runs them and writes their rows into `docs/PERFORMANCE.md`. With
 //! `TMOMI_BENCH_SHORT=1` each does as little as shows that it still runs.
@@ -22,6 +30,7 @@ pub mod baseline;
 pub mod contenders;
 pub mod rounds;
 pub mod sale;
+pub mod socket;
 
 /// Seats of the large house: what the largest stadiums have, a hundred times.
 pub const SEATS: u32 = 10_000_000;
