@@ -37,8 +37,8 @@ use tmomi_engine::ids::{Epoch, Seq};
 
 use crate::frame::FrameError;
 
-pub use lock::FolderLock;
 pub use ahead::AheadDisk;
+pub use lock::FolderLock;
 pub use media::{Disk, Media};
 pub use reader::Reader;
 pub use report::{Dump, Dumped, EpochReport, Report, dump, verify};

@@ -9,14 +9,14 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tmomi_engine::event::{Batch, Body, Event};
-use tmomi_engine::ids::{EntryId, HoldId, LineNumber, Part, Seq, ShowtimeId, TimeMs};
+use tmomi_engine::ids::{EntryId, HoldId, LineNumber, Seq, ShowtimeId, TimeMs};
 use tmomi_engine::layout::Layout;
 use tmomi_engine::state::Place;
-use tmomi_engine::{Conflict, House, Reject};
+use tmomi_engine::{House, Reject};
 use tmomi_persist::image::{Followed, HoldView, Image, Outcome};
 use tmomi_persist::writer::Record;
 
-use crate::fold::{Fold, Show, Taken};
+use crate::fold::Fold;
 use crate::rows::zombie;
 
 /// The one showtime.
@@ -207,7 +207,9 @@ impl Refusal {
         let Refusal { now, reject, about, .. } = self;
         let show = &fold.shows[&SHOW];
         let justified = match (reject, about) {
-            (Reject::SeatUnavailable(conflict), _) => is_in_the_way(show, conflict),
+            (Reject::SeatUnavailable(part), _) => {
+                part.mask != 0 && part.seats().all(|seat| show.taken.contains_key(&seat))
+            }
             (Reject::LimitExceeded { limit, used }, About::Seats { entry, count, .. }) => {
                 let in_use = show.used.get(entry).copied().unwrap_or(0);
                 (*limit, *used) == (show.limit, in_use) && in_use + count > show.limit
@@ -233,17 +235,6 @@ impl Refusal {
         };
         assert!(justified, "R10: {reject:?} of {about:?} at {now} is not justified");
     }
-}
-
-fn is_in_the_way(show: &Show, conflict: &Conflict) -> bool {
-    let Conflict { block, held, sold, blocked, .. } = *conflict;
-    let all = |mask, is: fn(&Taken) -> bool| {
-        Part { block, mask }.seats().all(|seat| show.taken.get(&seat).is_some_and(is))
-    };
-    held | sold | blocked != 0
-        && all(held, |taken| matches!(taken, Taken::Held(_)))
-        && all(sold, |taken| matches!(taken, Taken::Sold(_)))
-        && all(blocked, |taken| matches!(taken, Taken::Blocked))
 }
 
 /// The last event of the decision.

@@ -349,6 +349,7 @@ impl World {
     }
 
     fn start(&mut self) {
+        self.disk.set_makes_ahead(self.luck % 2 == 1);
         for _ in 0..STARTS_MAX {
             let syncs = self.disk.syncs();
             match self.open() {

@@ -35,7 +35,8 @@ use crate::problem::{Problem, ProblemBody, Result};
 const LINES_MAX: usize = 10_000;
 /// Batches leave this part of the ring to everybody else: one in so many slots.
 const RING_SHARE: u64 = 2;
-/// How long a line waits for the log at most; then it is refused as any other hold is.
+/// How long the lines of a batch wait for the log at most; then they are refused as any other hold
+/// is.
 const ROOM_WAIT: Duration = Duration::from_secs(10);
 /// How often it looks meanwhile: well within the time that one commit takes.
 const LOOK_EVERY: Duration = Duration::from_micros(100);
@@ -95,6 +96,8 @@ struct Known {
     buyers: HashSet<BuyerId>,
     /// Keys of calls that the catalog remembers.
     keys: HashSet<[u8; 32]>,
+    /// Since the start of the process: until then lines wait for room.
+    waits_until: Duration,
 }
 
 /// Buyers that partners have named before and that exist. Nobody is ever taken out of the
@@ -136,6 +139,7 @@ pub(crate) async fn holds(
             .map_err(calls::refused)?
             .into_iter()
             .collect(),
+        waits_until: app.clock.since_start() + ROOM_WAIT,
     };
     let deciding = Arc::clone(&app);
     let task = tokio::task::spawn_blocking(move || {
@@ -206,7 +210,7 @@ fn decide<'a>(app: &'a App, hall: &Hall, known: &Known, wish: &Wish) -> Result<D
     if let Some(known) = app.known(key)? {
         return replayed(app, hall, known).map(Decided::Known);
     }
-    wait_for_room(app);
+    wait_for_room(app, known.waits_until);
     let context = Context { now: app.now(), key };
     let taken = take(app, hall, &wanted, context, |handle, hall| {
         let entry = handle.enter(hall.house(), wish.buyer, context.now)?;
@@ -217,12 +221,11 @@ fn decide<'a>(app: &'a App, hall: &Hall, known: &Known, wish: &Wish) -> Result<D
 
 /// Waits until the log has written enough of what was decided: thousands of lines are decided
 /// sooner than one commit takes, and whoever buys one seat is not to find the ring full of them.
-fn wait_for_room(app: &App) {
+fn wait_for_room(app: &App, until: Duration) {
     let depth_max = u64::from(app.settings.ring_slots) / RING_SHARE;
-    let started = app.clock.since_start();
     while app.shard.engine().ring_depth() > depth_max
         && app.shard.accepting().is_ok()
-        && app.clock.since_start().saturating_sub(started) < ROOM_WAIT
+        && app.clock.since_start() < until
     {
         std::thread::sleep(LOOK_EVERY);
     }
