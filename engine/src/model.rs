@@ -123,6 +123,22 @@ fn a_block_with_a_free_seat_is_in_the_summary() {
     });
 }
 
+/// R10. Planted: a clearing of the summary is not counted.
+#[test]
+fn who_misses_a_seat_whose_bit_is_being_cleared_knows_of_it() {
+    loom::model(|| {
+        let map = map(&[0b1]);
+        map.take(&[part(0, 0b1)]).expect("it is free");
+        let other = Arc::clone(&map);
+        let other = spawn(move || other.next_with_run(1, 0, 1));
+        map.give_back(part(0, 0b1));
+        let ended = map.tries_ended();
+        let missed = map.next_with_run(1, 0, 1).is_none();
+        assert!(!(missed && map.untried_since(ended)), "it is free since before the search");
+        other.join().unwrap();
+    });
+}
+
 /// R10. Planted: only who finds the block full looks at its bit.
 #[test]
 fn a_seat_given_back_is_found_even_beside_one_that_is_coming_back() {

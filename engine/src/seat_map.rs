@@ -53,7 +53,8 @@ pub(crate) struct SeatMap {
 }
 
 /// Counts multi-block requests, so that a search that finds nothing knows whether one of them had
-/// seats that it did not get in the end.
+/// seats that it did not get in the end; and bits that are cleared from the summary, which hide a
+/// seat that comes back just then.
 #[derive(Default)]
 struct Tries {
     begun: AtomicU64,
@@ -372,18 +373,21 @@ impl SeatMap {
             if self.summary.may_have(block, run, self.free(block), len) {
                 return Some(block);
             }
+            // Until the bit is looked at again another search may miss a seat that came back.
+            self.tries.begun.fetch_add(1, Ordering::AcqRel);
             self.summary.unmark(block, run, self.word(block), len);
+            self.tries.ended.fetch_add(1, Ordering::AcqRel);
             from = block.0 + 1;
         }
     }
 
-    /// Multi-block requests that have ended.
+    /// Multi-block requests and clearings of the summary that have ended.
     pub(crate) fn tries_ended(&self) -> u64 {
         self.tries.ended.load(Ordering::Acquire)
     }
 
-    /// Whether no multi-block request had seats on trial since `tries_ended` gave `ended`, not
-    /// even one that began before.
+    /// Whether no multi-block request had seats on trial and no bit was cleared since `tries_ended`
+    /// gave `ended`, not even by one that began before.
     pub(crate) fn untried_since(&self, ended: u64) -> bool {
         // The loads of the search are Acquire, and so before this one: if it missed a seat because
         // of a try, the try had been counted.

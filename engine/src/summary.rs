@@ -5,7 +5,9 @@
 //! gave a seat back has returned: he frees the seat and then looks at the bits; and only a search
 //! clears one, of a block in which it found no such run, and then it looks at the seats again. All
 //! of it is SeqCst, so one of the two sees what the other did and sets the bit (the argument of
-//! Dekker's flags). The bits above are to those below as these are to the seats.
+//! Dekker's flags). The bits above are to those below as these are to the seats. Between clearing
+//! and looking again a bit may be wrong: the seat map counts that like a try, and a search that
+//! found nothing meanwhile searches again.
 //!
 //! So a hold pays nothing for it, and a search pays once for each block that somebody filled.
 
