@@ -118,6 +118,12 @@ impl Engine {
         self.shared.ring.claimed()
     }
 
+    /// Events the ring has room for before decisions are refused with
+    /// [`Reject::RingFull`](crate::Reject::RingFull).
+    pub fn ring_room(&self) -> u64 {
+        self.shared.ring.room()
+    }
+
     /// Events in the ring that the keeper has not drained.
     pub fn ring_depth(&self) -> u64 {
         self.shared.ring.depth()

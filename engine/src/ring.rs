@@ -71,6 +71,11 @@ impl Ring {
         self.claimed.load(Ordering::Acquire) + self.slack <= consumed + self.slot_mask + 1
     }
 
+    /// Events it has room for beside the slack.
+    pub(crate) fn room(&self) -> u64 {
+        self.slot_mask + 1 - self.slack
+    }
+
     /// Takes `count` consecutive numbers and gives the first.
     #[inline]
     pub(crate) fn claim(&self, count: usize) -> Seq {

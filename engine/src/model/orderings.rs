@@ -84,7 +84,7 @@ fn who_unblocks_a_seat_is_behind_who_blocked_it() {
             map.set_blocked(part(0, 1), true);
         };
         race(map(&[0]), block, |map, numbers| {
-            if map.is_blocked(part(0, 1)) {
+            if map.not_blocked(part(0, 1)).is_none() {
                 numbers.assert_taken();
             }
         });
@@ -100,7 +100,7 @@ fn who_finds_no_block_because_of_a_try_knows_of_the_try() {
         };
         race(map(&[0b1, 0]), whole, |map, _| {
             let ended = map.tries_ended();
-            let missed = map.next_with_free(0, 1) != Some(BlockIndex(0));
+            let missed = map.next_with_run(1, 0, 1) != Some(BlockIndex(0));
             assert!(!(missed && map.untried_since(ended)), "nobody ever had the seat");
         });
     });
@@ -260,8 +260,7 @@ fn make(slab: &Slab, cache: &mut Vec<HoldSlot>, seq: Seq) -> HoldSlot {
 
 fn own_and_end(slab: &Slab, id: HoldId, cache: &mut Vec<HoldSlot>) {
     let Found::Active(seen) = slab.find_now(id) else { panic!("it was just made") };
-    assert!(slab.own(id.slot, seen));
-    slab.end(id.slot, seen, cache);
+    seen.own().expect("nobody else is here").end(cache);
 }
 
 #[test]
@@ -276,10 +275,11 @@ fn who_owns_a_hold_reads_all_of_it() {
         };
         race(slab, make, |slab, _| {
             let Found::Active(seen) = slab.find_now(HoldId { slot, seq: Seq(9) }) else { return };
-            assert!(slab.own(slot, seen));
+            let owned = seen.own().expect("nobody else is here");
             let mut parts = Vec::new();
-            slab.parts(slot, &mut parts);
-            assert_eq!((parts, slab.facts(slot).entry), (vec![part(0, 9)], EntryId(9)));
+            owned.parts(&mut parts);
+            assert_eq!((parts, owned.facts().entry), (vec![part(0, 9)], EntryId(9)));
+            owned.settle(TimeMs(2_000), State::Active);
         });
     });
 }
@@ -305,23 +305,25 @@ fn a_hold_is_not_taken_for_the_one_before_in_its_record() {
 fn who_owns_a_hold_is_behind_its_owner_before() {
     loom::model(|| {
         let (slab, slot, _) = slab_of_one();
-        let Found::Active(seen) = slab.find_now(HoldId { slot, seq: Seq(9) }) else {
-            panic!("it was just made")
-        };
+        let id = HoldId { slot, seq: Seq(9) };
         // Seen by the test alone, as above.
         let owned = std::sync::Arc::new(AtomicBool::new(false));
         let note = std::sync::Arc::clone(&owned);
         let extend = move |slab: &Slab, numbers: &Numbers| {
-            if slab.own(slot, seen) {
+            let Found::Active(seen) = slab.find_now(id) else { return };
+            if let Some(extended) = seen.own() {
                 note.store(true, SeqCst);
                 numbers.take();
-                slab.settle(slot, seen, seen.deadline(), State::Active);
+                extended.settle(TimeMs(2_000), State::Active);
             }
         };
         race(slab, extend, |slab, numbers| {
-            if slab.own(slot, seen) && owned.load(SeqCst) {
+            let Found::Active(seen) = slab.find_now(id) else { return };
+            let Some(mine) = seen.own() else { return };
+            if owned.load(SeqCst) {
                 numbers.assert_taken();
             }
+            mine.settle(TimeMs(2_000), State::Active);
         });
     });
 }
