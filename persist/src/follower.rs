@@ -157,6 +157,9 @@ impl Following {
 
     /// Applies the next commit if there is one; `false` if there is none, or no more.
     pub(crate) fn step(&mut self) -> bool {
+        if self.live.has_diverged() {
+            return false;
+        }
         let next = self.committed.try_recv();
         next.is_ok_and(|next| self.apply(next))
     }

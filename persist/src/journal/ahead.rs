@@ -42,9 +42,12 @@ impl AheadDisk {
         let stop = Arc::new(AtomicBool::new(false));
         let (of_thread, path) = (Arc::clone(&stop), path.to_owned());
         let at = path.clone();
-        let thread = thread::Builder::new()
-            .name("zeros".into())
-            .spawn(move || make(&at, bytes, &of_thread))?;
+        let thread = thread::Builder::new().name("zeros".into()).spawn(move || {
+            make(&at, bytes, &of_thread).inspect_err(|_| {
+                // What room it took is given back at once: others may need it more.
+                let _ = fs::remove_file(&at);
+            })
+        })?;
         Ok(Making { path, stop, thread })
     }
 }
@@ -57,10 +60,7 @@ impl Making {
         match self.thread.join() {
             Ok(Ok(file)) => Some(file),
             // Most likely there is no room. Whoever needs the file tries again, and is told.
-            _ => {
-                let _ = fs::remove_file(&self.path);
-                None
-            }
+            _ => None,
         }
     }
 }
@@ -183,6 +183,10 @@ mod tests {
         assert!(!path.exists());
         let disk = AheadDisk::default();
         disk.make_ahead(&path, u64::MAX >> 1);
+        while !disk.making.lock().as_ref().is_none_or(|making| making.thread.is_finished()) {
+            thread::yield_now();
+        }
+        assert!(!path.exists(), "what was taken is given back at once");
         assert!(disk.take_made(&path).is_none(), "no disk has so much room");
         assert!(!path.exists());
     }

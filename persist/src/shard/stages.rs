@@ -56,7 +56,9 @@ impl Stages {
         if status.is_accepting() {
             self.worker.seal();
         }
-        self.following.finish();
+        if !self.following.live.has_diverged() {
+            self.following.finish();
+        }
         status.error().map_or(Ok(()), Err)
     }
 

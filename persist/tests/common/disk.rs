@@ -37,7 +37,7 @@ struct State {
     full: bool,
     /// Whether files are made ahead, and the one that is.
     makes_ahead: bool,
-    made: Option<File>,
+    made: Option<(PathBuf, File)>,
 }
 
 /// A file, as the disk has it.
@@ -335,8 +335,8 @@ impl Media for Cache {
     fn remove(&self, path: &Path) -> io::Result<()> {
         let mut state = self.state();
         state.call()?;
-        // Whoever removes it, as each process does first, is not to be given it.
-        state.made = None;
+        // What a process left it removes, and is not given it then.
+        state.made.take_if(|(made, _)| made == path);
         let file = File::open(path)?;
         state.file(&file)?.names.push(None);
         Disk.remove(path)
@@ -367,10 +367,11 @@ impl Media for Cache {
             // As if it had never been begun: there is no room, or no power.
             let _ = self.remove(path);
         }
-        self.state().made = made.ok();
+        self.state().made = made.ok().map(|file| (path.to_owned(), file));
     }
 
-    fn take_made(&self, _: &Path) -> Option<File> {
-        self.state().made.take()
+    fn take_made(&self, path: &Path) -> Option<File> {
+        let made = self.state().made.take_if(|(made, _)| made == path);
+        made.map(|(_, file)| file)
     }
 }
