@@ -44,14 +44,16 @@ pub(crate) fn start(
 
 /// Waits until the rows stand for everything that was answered, for 2 s at most.
 pub(crate) async fn catch_up(writer: &WriterState, shard: &Shard) {
+    // What ends by itself meanwhile, nobody was answered.
+    let answered = shard.applied();
     let caught_up = async {
-        while writer.position() < shard.applied() && writer.status() == Status::Running {
+        while writer.position() < answered && writer.status() == Status::Running {
             tokio::time::sleep(LOOK_EVERY).await;
         }
     };
     let _ = tokio::time::timeout(LAST_ROWS_WAIT, caught_up).await;
-    let (written, applied) = (writer.position(), shard.applied());
-    if written < applied {
-        tracing::warn!(%written, %applied, "the next start writes the rows that are missing");
+    let written = writer.position();
+    if written < answered {
+        tracing::warn!(%written, %answered, "the next start writes the rows that are missing");
     }
 }

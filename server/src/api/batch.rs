@@ -33,7 +33,7 @@ use crate::problem::{Problem, ProblemBody, Result};
 
 /// Lines of one batch at most.
 const LINES_MAX: usize = 10_000;
-/// Batches leave this part of the ring to everybody else: one in so many slots.
+/// Batches leave this part of the ring's room to everybody else: one in so many slots.
 const RING_SHARE: u64 = 2;
 /// How long the lines of a batch wait for the log at most; then they are refused as any other hold
 /// is.
@@ -222,8 +222,9 @@ fn decide<'a>(app: &'a App, hall: &Hall, known: &Known, wish: &Wish) -> Result<D
 /// Waits until the log has written enough of what was decided: thousands of lines are decided
 /// sooner than one commit takes, and whoever buys one seat is not to find the ring full of them.
 fn wait_for_room(app: &App, until: Duration) {
-    let depth_max = u64::from(app.settings.ring_slots) / RING_SHARE;
-    while app.shard.engine().ring_depth() > depth_max
+    let engine = app.shard.engine();
+    let depth_max = engine.ring_room() / RING_SHARE;
+    while engine.ring_depth() > depth_max
         && app.shard.accepting().is_ok()
         && app.clock.since_start() < until
     {
