@@ -163,6 +163,11 @@ fn replaced(text: &str, sections: Vec<(String, String)>) -> Option<String> {
     Some(format!("{before}{BEGIN}\n{}\n{END}{after}", bodies.collect::<String>()))
 }
 
+/// The number without what its builder appended.
+fn version(release: &str) -> String {
+    release.trim().split('-').next().unwrap_or_default().to_owned()
+}
+
 /// What the figures were measured on.
 fn machine(root: &Path) -> String {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
@@ -180,7 +185,7 @@ fn machine(root: &Path) -> String {
         ("processor", field(&read("/proc/cpuinfo"), "model name")),
         ("cores", cores.to_string()),
         ("memory", format!("{:.1} GiB", memory_kib as f64 / f64::from(1 << 20))),
-        ("kernel", read("/proc/sys/kernel/osrelease").trim().to_owned()),
+        ("kernel", version(&read("/proc/sys/kernel/osrelease"))),
         ("file system of `target/`", file_system(&root.join("target"), &read("/proc/mounts"))),
         ("compiler", compiler()),
     ];
