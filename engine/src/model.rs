@@ -123,6 +123,23 @@ fn a_block_with_a_free_seat_is_in_the_summary() {
     });
 }
 
+/// As above, in another group of blocks than the search begins in, so that it goes by the bits above.
+/// Planted: `unmark` does not look at the bits again when it has cleared the one above them.
+#[test]
+fn a_group_with_a_free_seat_is_in_the_summary() {
+    loom::model(|| {
+        let mut free = [0; 65];
+        free[64] = 0b1;
+        let map = map(&free);
+        map.take(&[part(64, 0b1)]).expect("it is free");
+        let giver = Arc::clone(&map);
+        let giver = spawn(move || giver.give_back(part(64, 0b1)));
+        let _ = map.next_with_run(1, 0, 65);
+        giver.join().unwrap();
+        assert_eq!(map.next_with_run(1, 0, 65), Some(BlockIndex(64)));
+    });
+}
+
 /// R10. Planted: a clearing of the summary is not counted.
 #[test]
 fn who_misses_a_seat_whose_bit_is_being_cleared_knows_of_it() {

@@ -138,6 +138,7 @@ impl Summary {
     fn set(&self, block: usize, run: usize) {
         let (group, bit) = place(block);
         set_bit(&self.group(group)[run], bit);
+        seq_cst_here();
         let (top, bit) = place(group);
         set_bit(&self.top(top)[run], bit);
     }
