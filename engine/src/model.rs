@@ -123,7 +123,7 @@ fn a_block_with_a_free_seat_is_in_the_summary() {
     });
 }
 
-/// As above, in another group of blocks than the search begins in, so that it goes by the bits above.
+/// As above, in another group of blocks than the search begins in: it goes by the upper bits.
 /// Planted: `unmark` does not look at the bits again when it has cleared the one above them.
 #[test]
 fn a_group_with_a_free_seat_is_in_the_summary() {
