@@ -34,7 +34,7 @@ TSAN = CARGO_TARGET_DIR=target/tsan TSAN_OPTIONS=suppressions=$(CURDIR)/.ci/tsan
 
 all: check
 
-## Everything, as CI runs it: about 15 minutes on two cores once the dependencies are compiled.
+## Everything, as CI runs it: some 20 minutes on two cores from a clean clone.
 test: tools
 	$(MAKE) format
 	$(MAKE) lint
@@ -94,7 +94,7 @@ nextest: tools
 sim:
 	$(CARGO) test -p tmomi-persist --profile $(PROFILE) --test sim
 
-## Plants each bug of .ci/mutants and shows that its test fails: about two hours on two cores.
+## Plants each bug of .ci/mutants and shows that its test fails: hours, not for every commit.
 # `make mutants ONLY=R10` plants those of a rule, a suite or a name.
 mutants: tools
 	.ci/mutants/run $(ONLY)

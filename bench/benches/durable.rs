@@ -4,7 +4,6 @@
 //! written before and into one whose room was only taken; and the same shard without a log.
 //!
 //! `cargo bench -p tmomi-bench --bench durable`; the files go under `target/`.
-#![allow(clippy::print_stdout, reason = "its table is what it is for")]
 #![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
 use std::collections::VecDeque;
@@ -16,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use tmomi_bench::bare_file::{BareFile, Room};
-use tmomi_bench::rounds::{Rounds, TABLE_HEAD, is_short, rounds};
+use tmomi_bench::rounds::{Rounds, is_short, rounds};
 use tmomi_bench::sale::{self, SHOW, StoppedClock, request, seat};
 use tmomi_bench::{Rng, SEATS};
 use tmomi_engine::ids::{BuyerId, HoldId, Seq};
@@ -30,7 +29,6 @@ const ROUND: Duration = Duration::from_secs(1);
 const BUYERS: u32 = 1 << 16;
 
 fn main() {
-    println!("{TABLE_HEAD}");
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target can be written");
     let mut journal = Sale::open(ShardConfig::journal(dir.path()));
     let mut memory = Sale::open(ShardConfig::memory());

@@ -3,7 +3,6 @@
 //! taken. They take turns, commit by commit.
 //!
 //! `cargo bench -p tmomi-bench --bench journal`; the files go under `target/`.
-#![allow(clippy::print_stdout, reason = "its table is what it is for")]
 #![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
 use std::path::Path;
@@ -11,7 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use tmomi_bench::bare_file::{BareFile, Room};
-use tmomi_bench::rounds::{Rounds, TABLE_HEAD, is_short, rounds};
+use tmomi_bench::rounds::{Rounds, is_short, rounds};
 use tmomi_bench::sale::{NOW, SHOW};
 use tmomi_engine::event::{Batch, Body, Event};
 use tmomi_engine::ids::{BlockIndex, EntryId, Epoch, HoldSlot, Part, RequestKey, Seq};
@@ -30,7 +29,6 @@ const SEGMENT_BYTES: u64 = 64 << 20;
 const MADE_AHEAD_WITHIN: Duration = Duration::from_secs(2);
 
 fn main() {
-    println!("{TABLE_HEAD}");
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target can be written");
     let mut contenders = Contenders::new(dir.path());
     contenders.fill_first_segment();

@@ -3,19 +3,17 @@
 //!
 //! A plain runner: it prints a table. `cargo bench -p tmomi-bench --bench recovery`; the files go
 //! under `target/`.
-#![allow(clippy::print_stdout, reason = "its table is what it is for")]
 #![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
 use std::hint::black_box;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tmomi_bench::rounds::{Rounds, TABLE_HEAD, is_short, rounds};
+use tmomi_bench::rounds::{Rounds, is_short, rounds};
 use tmomi_bench::sale::{ORDERS, open_shard, sell_into};
 use tmomi_persist::shard::{JOURNAL_DIR, SNAPSHOT_DIR};
 
 fn main() {
-    println!("{TABLE_HEAD}");
     for orders in ORDERS.into_iter().take(if is_short() { 2 } else { 3 }) {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target can be written");
         sell_into(dir.path(), orders);

@@ -3,17 +3,14 @@
 //! checksum of them.
 //!
 //! `cargo bench -p tmomi-bench --bench replay`; the files go under `target/`.
-#![allow(clippy::print_stdout, reason = "its table is what it is for")]
-#![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::hint::black_box;
 use std::io::Read;
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use tmomi_bench::rounds::{Rounds, TABLE_HEAD, is_short, rounds};
+use tmomi_bench::rounds::{Rounds, is_short, rounds, timed};
 use tmomi_bench::sale::{BUYERS, FastSale, NOW, request, seat};
 use tmomi_bench::{Rng, SEATS};
 use tmomi_engine::event::Batch;
@@ -33,7 +30,6 @@ const CONFIRMED_EVERY: u32 = 4;
 const FRAME_EVENTS: usize = 2_048;
 
 fn main() {
-    println!("{TABLE_HEAD}");
     for (title, has_keys) in [("without keys", false), ("each with a key", true)] {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target can be written");
         let batches = sold(has_keys);
@@ -53,15 +49,6 @@ fn compare(title: &str, dir: &Path, batches: &[Batch]) {
         add("follower: apply", timed(|| apply(batches)));
     }
     table.print();
-}
-
-fn timed<T>(act: impl FnOnce() -> T) -> Duration {
-    let start = Instant::now();
-    let result = black_box(act());
-    let took = start.elapsed();
-    // An image takes its time to be given back.
-    drop(result);
-    took
 }
 
 /// Bare: the files in order, in steps that stay in the cache.

@@ -3,17 +3,14 @@
 //! and synced or read, as ours is.
 //!
 //! `cargo bench -p tmomi-bench --bench snapshot`; the files go under `target/`.
-#![allow(clippy::print_stdout, reason = "its table is what it is for")]
-#![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Write;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use tmomi_bench::SEATS;
-use tmomi_bench::rounds::{Rounds, TABLE_HEAD, is_short, rounds};
+use tmomi_bench::rounds::{Rounds, is_short, rounds, timed};
 use tmomi_bench::sale::{self, NOW, ORDERS, sell_into};
 use tmomi_engine::{Engine, EngineConfig};
 use tmomi_persist::shard::SNAPSHOT_DIR;
@@ -23,7 +20,6 @@ use tmomi_persist::snapshot::{Encoded, Snapshots};
 const SHARD: u32 = 0;
 
 fn main() {
-    println!("{TABLE_HEAD}");
     for orders in ORDERS.into_iter().take(if is_short() { 2 } else { 3 }) {
         let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target can be written");
         sell_into(dir.path(), orders);
@@ -79,12 +75,4 @@ fn build() {
         );
     }
     table.print();
-}
-
-fn timed<T>(act: impl FnOnce() -> T) -> Duration {
-    let start = Instant::now();
-    let result = black_box(act());
-    let took = start.elapsed();
-    drop(result);
-    took
 }

@@ -1,7 +1,8 @@
 //! Figures of whole runs: several rounds, what is compared side by side in each of them, then the
 //! median, the range, and the ratio of each to the first.
 
-use std::time::Duration;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
 
 /// The head of a table of rows.
 pub const TABLE_HEAD: &str = "| what | how | took | of the first |\n| --- | --- | --- | --- |";
@@ -79,11 +80,22 @@ impl Rounds {
         self.contenders.iter().map(row).collect()
     }
 
-    /// Prints the rows.
+    /// Prints the table.
     #[allow(clippy::print_stdout, reason = "its table is what a runner is for")]
     pub fn print(&self) {
+        println!("{TABLE_HEAD}");
         self.rows().iter().for_each(|row| println!("{row}"));
     }
+}
+
+/// What `act` takes. Its result is given back afterwards, which may take its own time.
+#[allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
+pub fn timed<T>(act: impl FnOnce() -> T) -> Duration {
+    let start = Instant::now();
+    let result = black_box(act());
+    let took = start.elapsed();
+    drop(result);
+    took
 }
 
 /// Median, least and greatest.
