@@ -1,10 +1,11 @@
 //! Segments: swapped, missing, doubled; removed on purpose; read from the middle; followed.
 
 use std::fs;
+use std::sync::Arc;
 
 use tmomi_engine::ids::{Epoch, Seq};
 use tmomi_persist::journal::{
-    Journal, JournalConfig, JournalError, Reader, dump, retain_from, verify,
+    AheadDisk, Journal, JournalConfig, JournalError, Reader, dump, retain_from, verify,
 };
 use tmomi_persist::log::Log;
 
@@ -247,4 +248,24 @@ fn an_event_of_an_unknown_kind_is_named_with_its_place() {
     let dumped: Vec<_> = dump(dir.path(), Seq(0)).expect("sound").collect();
     assert_eq!(dumped.len(), 2);
     assert_eq!(dumped[1].as_ref().expect_err("unknown").to_string(), damage.to_string());
+}
+
+/// Whoever opens the folder next makes a file of the same name. Planted: `Journal` is dropped
+/// without a look at what is made ahead.
+#[test]
+fn what_is_made_ahead_goes_with_the_right_to_the_folder() {
+    let dir = folder();
+    let config = JournalConfig { segment_bytes: 4 << 20, ..SMALL };
+    // Others have it longer than the journal, as the thread that writes snapshots does.
+    let media = Arc::new(AheadDisk::default());
+    let (mut journal, _) =
+        Journal::open_on(dir.path(), config, Arc::clone(&media) as _).expect("an empty folder");
+    fill(&mut journal, &[9_000, 9_000]);
+    let unfinished = dir.path().join("segment.new");
+    while !unfinished.exists() {
+        std::thread::yield_now();
+    }
+    drop(journal);
+    assert!(!unfinished.exists());
+    drop(media);
 }
