@@ -1,16 +1,16 @@
 //! The follower: applies what is committed to the image, and tells whoever waits or watches.
 //!
 //! ```text
-//! log -> [committed] -> follower: apply in slices -> watchers (bounded, never waited for)
-//!                                                 -> watermark: replies go out
-//!                                                 -> snapshot thread: now and then a number
+//! log -> follower: apply in slices -> watchers (bounded, never waited for)
+//!                                  -> watermark: replies go out
+//!                                  -> snapshot thread: now and then a number
 //! ```
 //!
 //! The snapshot of a number is made from what is on the disk, which is the same image: to encode
 //! the one in use would keep everybody waiting, for seconds when millions of orders are in it.
 //!
-//! It is the only one who writes the image. An event that contradicts the image ends it: nothing
-//! is acknowledged any more.
+//! It is the only one who writes the image. An event that contradicts the image ends the shard:
+//! nothing is acknowledged any more.
 
 use std::io;
 use std::path::PathBuf;
@@ -114,58 +114,15 @@ impl LiveImage {
     }
 }
 
-/// The follower's thread.
-pub(crate) struct Follower {
-    thread: JoinHandle<()>,
-}
-
-impl Follower {
-    /// Has a thread of its own follow until the other end of the channel is closed.
-    pub(crate) fn spawn(following: Following) -> io::Result<Follower> {
-        let thread =
-            thread::Builder::new().name("follower".into()).spawn(move || following.run())?;
-        Ok(Follower { thread })
-    }
-
-    /// Waits until everything committed is applied and the last snapshot is written.
-    pub(crate) fn join(self) {
-        if self.thread.join().is_err() {
-            tracing::error!("the follower panicked");
-        }
-    }
-}
-
-/// What the follower's thread does, a step at a time.
+/// Applies commit after commit, and has a snapshot written now and then.
 pub(crate) struct Following {
     pub(crate) live: Arc<LiveImage>,
-    pub(crate) committed: Receiver<Committed>,
     pub(crate) snapshotter: Option<Snapshotter>,
 }
 
 impl Following {
-    /// Follows until the other end is closed; then writes a last snapshot.
-    fn run(mut self) {
-        // However this ends: whoever waits for more waits in vain.
-        let _end = End(Arc::clone(&self.live.watermark));
-        while let Ok(next) = self.committed.recv() {
-            if !self.apply(next) {
-                return;
-            }
-        }
-        self.finish();
-    }
-
-    /// Applies the next commit if there is one; `false` if there is none, or no more.
-    pub(crate) fn step(&mut self) -> bool {
-        if self.live.has_diverged() {
-            return false;
-        }
-        let next = self.committed.try_recv();
-        next.is_ok_and(|next| self.apply(next))
-    }
-
     /// `false` if the events contradict the image: there is no further step.
-    fn apply(&mut self, next: Committed) -> bool {
+    pub(crate) fn apply(&mut self, next: Committed) -> bool {
         let (events, bytes) = (next.batch.events.len(), frame::encoded_bytes(&next.batch));
         if let Err(divergence) = self.live.apply(next) {
             // Before the watermark fails, so that whoever is told of it finds the reason.
@@ -187,14 +144,6 @@ impl Following {
         if let Some(snapshotter) = self.snapshotter {
             snapshotter.finish(&self.live.image.read());
         }
-    }
-}
-
-struct End(Arc<Watermark>);
-
-impl Drop for End {
-    fn drop(&mut self) {
-        self.0.fail();
     }
 }
 
@@ -399,19 +348,6 @@ mod tests {
         committed(epoch, seq, Body::Buyer { entry, buyer: BuyerId(buyer) })
     }
 
-    /// Feeds all of `batches` to a follower and lets it end.
-    fn follow_all(batches: Vec<Committed>) -> Arc<LiveImage> {
-        let live = LiveImage::new(Image::new(), 4);
-        let (sender, receiver) = channel::unbounded();
-        let (committed, snapshotter) = (receiver, None);
-        let following = Following { live: Arc::clone(&live), committed, snapshotter };
-        let follower = Follower::spawn(following).expect("a thread");
-        batches.into_iter().for_each(|batch| drop(sender.send(batch)));
-        drop(sender);
-        follower.join();
-        live
-    }
-
     /// R7; planted: the follower takes any epoch.
     #[test]
     fn a_record_of_an_ended_reign_changes_nothing_and_is_not_told() {
@@ -431,7 +367,10 @@ mod tests {
 
     #[test]
     fn after_a_contradiction_nothing_is_acknowledged() {
-        let live = follow_all(vec![start(1, 1), opened(1, 2), opened(1, 3), buyer(1, 4, 7)]);
+        let live = LiveImage::new(Image::new(), 4);
+        let mut following = Following { live: Arc::clone(&live), snapshotter: None };
+        assert!(following.apply(start(1, 1)) && following.apply(opened(1, 2)));
+        assert!(!following.apply(opened(1, 3)));
         assert!(live.has_diverged() && live.watermark.failed());
         assert_eq!(live.watermark.applied(), Seq(2));
     }

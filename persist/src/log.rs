@@ -1,29 +1,23 @@
 //! The log: makes decisions durable and gives them on in one order.
 //!
 //! ```text
-//! ring -> keeper -> [batches] -> group commit: gather, append, commit -> [committed] -> follower
+//! ring -> keeper -> group commit: append, commit -> follower
 //! ```
 //!
-//! One thread has the log. While it waits for a sync, batches gather; the next commit takes them
-//! all at once. Nothing is handed to the follower, and so nobody is answered, before its events
-//! are durable.
+//! While the shard's thread waits for a sync, decisions gather in the ring; the next commit takes
+//! them all at once. Nothing is handed to the follower, and so nobody is answered, before its
+//! events are durable.
 
-use std::io;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
-use crossbeam::channel::{self, Receiver, Sender};
 use parking_lot::Mutex;
+use tmomi_engine::DECISION_EVENTS_MAX;
 use tmomi_engine::event::{Batch, Event};
-use tmomi_engine::ids::{Epoch, Seq};
+use tmomi_engine::ids::Epoch;
 
 use crate::clock::Clock;
-use crate::frame::{self, FRAME_BYTES_MAX, FRAME_EVENTS_MAX};
-
-/// How long a full disk is left alone before it is tried again, in ms.
-pub const NO_SPACE_RETRY_MS: u64 = 200;
+use crate::frame::{self, FRAME_BLOB_BYTES_MAX, FRAME_BLOBS_MAX, FRAME_EVENTS_MAX};
 
 /// Where committed decisions never get lost.
 pub trait Log: Send {
@@ -88,12 +82,17 @@ pub struct Committed {
     pub batch: Batch,
 }
 
+/// Events of a commit at most, but for the rest of the last decision.
+pub const GROUP_EVENTS_MAX: usize = 8_192;
+
+// A group is a frame, whatever is in it, but for large blobs.
+const _: () = assert!(GROUP_EVENTS_MAX + DECISION_EVENTS_MAX <= FRAME_EVENTS_MAX);
+const _: () = assert!(GROUP_EVENTS_MAX + DECISION_EVENTS_MAX <= FRAME_BLOBS_MAX);
+
 /// What one commit took.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct CommitSample {
-    /// Batches that had gathered.
-    pub batches: usize,
-    /// Events in them.
+    /// Events that it made durable.
     pub events: usize,
     /// Bytes of the frames.
     pub bytes: usize,
@@ -101,25 +100,8 @@ pub struct CommitSample {
     pub took_ns: u64,
 }
 
-/// Called after each commit, in the log's thread: keep it short.
+/// Called after each commit, in the shard's thread: keep it short.
 pub type CommitHook = Box<dyn FnMut(&CommitSample) + Send>;
-
-/// Limits of the group commit.
-#[derive(Clone, Copy, Debug)]
-pub struct CommitConfig {
-    /// Bytes of one commit at most, as far as whole batches allow.
-    pub group_bytes_max: usize,
-    /// Batches that may wait for a commit; the keeper waits beyond that.
-    pub waiting_batches_max: usize,
-}
-
-impl Default for CommitConfig {
-    fn default() -> Self {
-        CommitConfig { group_bytes_max: 8 << 20, waiting_batches_max: 256 }
-    }
-}
-
-const GROUP_BYTES_LIMIT: usize = FRAME_BYTES_MAX / 2;
 
 /// How the log is, for whoever answers requests.
 #[derive(Debug, Default)]
@@ -128,7 +110,6 @@ pub struct LogStatus {
     // for a commit that does not come, as if he had asked a moment earlier.
     stalled: AtomicBool,
     failed: AtomicBool,
-    closing: AtomicBool,
     error: Mutex<Option<LogError>>,
 }
 
@@ -163,118 +144,38 @@ impl LogStatus {
         self.stalled.store(false, Ordering::Relaxed);
     }
 
-    fn fail(&self, error: LogError) {
+    pub(crate) fn fail(&self, error: LogError) {
         tracing::error!(%error, "the log failed, nothing is committed any more");
         *self.error.lock() = Some(error);
         self.failed.store(true, Ordering::Relaxed);
     }
 }
 
-/// The thread that has the log.
-pub struct GroupCommit {
-    status: Arc<LogStatus>,
-    thread: JoinHandle<()>,
-}
-
-impl GroupCommit {
-    /// Starts the thread. Batches go into the sender that is returned; after their commit they
-    /// come out of `committed`.
-    ///
-    /// If the log fails, the thread ends: sending a batch then answers an error, and the other
-    /// end of `committed` is closed. To stop it in order, drop every clone of the sender and
-    /// call [`close`](Self::close).
-    ///
-    /// # Errors
-    ///
-    /// If the thread cannot be made.
-    pub fn start(
-        log: Box<dyn Log>,
-        epoch: Epoch,
-        config: CommitConfig,
-        clock: Arc<dyn Clock>,
-        committed: Sender<Committed>,
-        hook: CommitHook,
-    ) -> io::Result<(Sender<Batch>, GroupCommit)> {
-        let (sender, worker) = Worker::new(log, epoch, config, clock, committed, hook);
-        Ok((sender, GroupCommit::spawn(worker)?))
-    }
-
-    /// Has a thread of its own step `worker`.
-    pub(crate) fn spawn(mut worker: Worker) -> io::Result<GroupCommit> {
-        let status = worker.status();
-        let of_thread = Arc::clone(&status);
-        let thread = thread::Builder::new().name("log".into()).spawn(move || {
-            // A panic must not look like a log that is merely slow.
-            let guard = FailOnPanic(of_thread);
-            worker.run();
-            drop(guard);
-        })?;
-        Ok(GroupCommit { status, thread })
-    }
-
-    /// How the log is.
-    pub fn status(&self) -> Arc<LogStatus> {
-        Arc::clone(&self.status)
-    }
-
-    /// Waits until everything that was sent is committed and handed on, and the log is sealed.
-    /// Every sender must have been dropped, or this waits for it. A log without room is not
-    /// waited for.
-    ///
-    /// # Errors
-    ///
-    /// [`LogError`] if something that was sent is not committed; nobody was told it was.
-    pub fn close(self) -> Result<(), LogError> {
-        self.status.closing.store(true, Ordering::Relaxed);
-        self.thread.thread().unpark();
-        if self.thread.join().is_err() {
-            return Err(LogError::Fatal("the log's thread panicked".into()));
-        }
-        self.status.error().map_or(Ok(()), Err)
-    }
-}
-
-struct FailOnPanic(Arc<LogStatus>);
-
-impl Drop for FailOnPanic {
-    fn drop(&mut self) {
-        if thread::panicking() {
-            self.0.fail(LogError::Fatal("the log's thread panicked".into()));
-        }
-    }
-}
-
-/// What the log's thread does, a step at a time.
-pub(crate) struct Worker {
+/// Commits what has gathered, a group at a time.
+pub(crate) struct GroupCommit {
     log: Box<dyn Log>,
     epoch: Epoch,
-    group_bytes_max: usize,
     clock: Arc<dyn Clock>,
-    batches: Receiver<Batch>,
-    /// Taken, and too large for the group before.
-    left_over: Option<Batch>,
-    /// Found no room, in whole or in part.
-    group: Option<Group>,
-    committed: Sender<Committed>,
     hook: CommitHook,
     status: Arc<LogStatus>,
+    /// What is to be committed: new, or it found no room, in whole or in part.
+    group: Option<Group>,
 }
 
-/// Batches that are committed together.
+/// Events that are committed together.
 struct Group {
     batch: Batch,
-    batches: usize,
     /// How many of its frames are written.
     frames: usize,
     started_ns: u64,
 }
 
 /// What a step of the log came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Committing {
-    /// A group is durable and handed on.
-    Done,
-    /// No batch waits.
+    /// A group is durable.
+    Done(Committed),
+    /// There is no group.
     Idle,
     /// There is no room: the same group is tried again by the next step.
     NoRoom,
@@ -282,67 +183,46 @@ pub(crate) enum Committing {
     Failed,
 }
 
-impl Worker {
-    /// Batches go into the sender.
+impl GroupCommit {
     pub(crate) fn new(
         log: Box<dyn Log>,
         epoch: Epoch,
-        config: CommitConfig,
         clock: Arc<dyn Clock>,
-        committed: Sender<Committed>,
         hook: CommitHook,
-    ) -> (Sender<Batch>, Worker) {
-        let (sender, batches) = channel::bounded(config.waiting_batches_max);
-        let worker = Worker {
-            log,
-            epoch,
-            group_bytes_max: config.group_bytes_max.min(GROUP_BYTES_LIMIT),
-            clock,
-            batches,
-            left_over: None,
-            group: None,
-            committed,
-            hook,
-            status: Arc::new(LogStatus::default()),
-        };
-        (sender, worker)
+    ) -> GroupCommit {
+        GroupCommit { log, epoch, clock, hook, status: Arc::default(), group: None }
     }
 
-    pub(crate) fn status(&self) -> Arc<LogStatus> {
-        Arc::clone(&self.status)
+    pub(crate) fn status(&self) -> &Arc<LogStatus> {
+        &self.status
     }
 
-    fn run(&mut self) {
-        loop {
-            match self.step() {
-                Committing::Done => {}
-                Committing::Idle => match self.batches.recv() {
-                    Ok(first) => self.left_over = Some(first),
-                    Err(_) => return self.seal(),
-                },
-                Committing::NoRoom => {
-                    thread::park_timeout(Duration::from_millis(NO_SPACE_RETRY_MS));
-                }
-                Committing::Failed => return,
-            }
-        }
+    /// Whether there is no group that waits for its commit.
+    pub(crate) fn is_free(&self) -> bool {
+        self.group.is_none()
     }
 
-    /// Commits what has gathered and hands it on, or what found no room before. Waits for the
-    /// disk and for the follower, but neither for batches nor for room.
+    /// `batch`, of [`GROUP_EVENTS_MAX`] events and what is left of a decision, is the next group.
+    pub(crate) fn put(&mut self, batch: Batch) {
+        assert!(self.is_free(), "a group is given up only once it is durable");
+        self.group = Some(Group { batch, frames: 0, started_ns: self.clock.monotonic_ns() });
+    }
+
+    /// Commits the group. Waits for the disk, but not for room.
     pub(crate) fn step(&mut self) -> Committing {
-        let Some(mut group) = self.group.take().or_else(|| self.gather()) else {
-            return Committing::Idle;
-        };
+        if self.status.is_failed() {
+            return Committing::Failed;
+        }
+        let Some(mut group) = self.group.take() else { return Committing::Idle };
         match self.commit(&mut group) {
             Ok(()) => {
                 if self.status.is_stalled() {
                     tracing::info!("the log goes on");
                     self.status.resume();
                 }
-                self.hand_on(group)
+                Committing::Done(self.done(group))
             }
-            Err(error @ LogError::NoSpace(_)) if !self.status.closing.load(Ordering::Relaxed) => {
+            Err(error @ LogError::NoSpace(_)) => {
                 if !self.status.is_stalled() {
                     tracing::warn!(%error, "the log waits for room");
                 }
@@ -350,48 +230,18 @@ impl Worker {
                 self.group = Some(group);
                 Committing::NoRoom
             }
-            Err(error) => self.fail(error),
+            Err(error) => {
+                self.status.fail(error);
+                Committing::Failed
+            }
         }
     }
 
-    /// Notes that the log was closed in order, once every batch is committed.
+    /// Notes that the log was closed in order, once every group is committed.
     pub(crate) fn seal(&mut self) {
         if let Err(error) = self.log.seal() {
-            self.fail(error);
+            self.status.fail(error);
         }
-    }
-
-    fn fail(&self, error: LogError) -> Committing {
-        self.status.fail(error);
-        Committing::Failed
-    }
-
-    /// Takes what has gathered, within the bound; a batch beyond it is for the next group.
-    fn gather(&mut self) -> Option<Group> {
-        let mut group = Group {
-            batch: Batch::default(),
-            batches: 0,
-            frames: 0,
-            started_ns: self.clock.monotonic_ns(),
-        };
-        let mut bytes = 0;
-        while let Some(mut next) = self.left_over.take().or_else(|| self.batches.try_recv().ok()) {
-            bytes += frame::encoded_bytes(&next);
-            let events = group.batch.events.len() + next.events.len();
-            let is_first = group.batch.events.is_empty();
-            if !is_first && (bytes > self.group_bytes_max || events > FRAME_EVENTS_MAX) {
-                self.left_over = Some(next);
-                break;
-            }
-            if is_first {
-                group.batch = next;
-            } else {
-                group.batch.events.append(&mut next.events);
-                group.batch.blobs.append(&mut next.blobs);
-            }
-            group.batches += 1;
-        }
-        (!group.batch.events.is_empty()).then_some(group)
     }
 
     /// Writes the frames of the group that are not written yet, and makes all of it durable.
@@ -409,46 +259,73 @@ impl Worker {
         self.log.commit()
     }
 
-    fn hand_on(&mut self, group: Group) -> Committing {
-        let Group { batch, batches, started_ns, .. } = group;
+    fn done(&mut self, group: Group) -> Committed {
+        let Group { batch, started_ns, .. } = group;
         let sample = CommitSample {
-            batches,
             events: batch.events.len(),
             bytes: frame::encoded_bytes(&batch),
             took_ns: self.clock.monotonic_ns().saturating_sub(started_ns),
         };
         (self.hook)(&sample);
-        match self.committed.send(Committed { epoch: self.epoch, batch }) {
-            Ok(()) => Committing::Done,
-            Err(_) => self.fail(LogError::Fatal("nobody follows the log any more".into())),
-        }
+        Committed { epoch: self.epoch, batch }
     }
 }
 
 fn fits_one_frame(batch: &Batch) -> bool {
     let blob_bytes: usize = batch.blobs.iter().map(|(_, blob)| blob.len()).sum();
-    batch.events.len() <= FRAME_EVENTS_MAX
-        && batch.blobs.len() <= frame::FRAME_BLOBS_MAX
-        && blob_bytes <= frame::FRAME_BLOB_BYTES_MAX
+    blob_bytes <= FRAME_BLOB_BYTES_MAX
 }
 
-/// Whole decisions of a batch that is too large for a frame, one decision's blobs at a time.
+/// Whole decisions of a batch whose blobs are too large for a frame: one decision with a blob, and
+/// those before it, at a time.
 fn pieces(batch: &Batch) -> impl Iterator<Item = Batch> {
-    const PIECE_EVENTS: usize = FRAME_EVENTS_MAX / 2;
     let mut rest = &batch.events[..];
     let mut blobs = batch.blobs.iter().peekable();
     std::iter::from_fn(move || {
         let mut piece = Batch::default();
-        let ends = |words| Event::unpack(words).map_or(true, |event: Event| !event.more_follows);
         while let Some((words, others)) = rest.split_first() {
-            let seq = Seq(words[0]);
+            let event: Event = Event::unpack(words).expect("it came from the ring");
             piece.events.push(*words);
-            piece.blobs.extend(blobs.next_if(|(of, _)| *of == seq).cloned());
+            piece.blobs.extend(blobs.next_if(|(of, _)| *of == event.seq).cloned());
             rest = others;
-            if ends(words) && (piece.events.len() >= PIECE_EVENTS || !piece.blobs.is_empty()) {
+            if !event.more_follows && !piece.blobs.is_empty() {
                 break;
             }
         }
         (!piece.events.is_empty()).then_some(piece)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tmomi_engine::event::Body;
+    use tmomi_engine::ids::{Seq, ShowtimeId, TimeMs};
+
+    fn event(seq: u64, more_follows: bool, has_blob: bool) -> [u64; 8] {
+        let body = Body::EpochStart { epoch: Epoch(1), node: seq };
+        let (seq, at, showtime) = (Seq(seq), TimeMs(5), ShowtimeId(0));
+        Event { seq, at, showtime, more_follows, has_blob, body }.pack()
+    }
+
+    /// Planted bug: cut behind the event with the blob, in the middle of its decision.
+    #[test]
+    fn a_group_with_too_large_blobs_is_cut_between_decisions() {
+        let events = vec![
+            event(1, false, false),
+            event(2, true, true),
+            event(3, false, false),
+            event(4, false, true),
+            event(5, false, false),
+        ];
+        let blob = |length: usize| Box::<[u8]>::from(vec![7; length]);
+        let blobs = vec![(Seq(2), blob(FRAME_BLOB_BYTES_MAX)), (Seq(4), blob(1))];
+        let batch = Batch { events, blobs };
+        assert!(!fits_one_frame(&batch));
+        let cut: Vec<_> = pieces(&batch).collect();
+        let shape: Vec<_> =
+            cut.iter().map(|p| (p.first_seq(), p.events.len(), p.blobs.len())).collect();
+        assert_eq!(shape, [(Some(Seq(1)), 3, 1), (Some(Seq(4)), 1, 1), (Some(Seq(5)), 1, 0)]);
+        assert!(cut.iter().all(fits_one_frame));
+    }
 }

@@ -1,23 +1,26 @@
 //! A shard at work: an engine that decides, a log that keeps, an image that answers.
 //!
 //! ```text
-//! handles -> ring -> pump thread -> log thread -> follower thread -> image, watermark, watchers
-//!                    (drain, tick)   (group commit)                      |
-//!                                                                 snapshot thread
+//! keeper's thread: tick
+//!            |
+//! handles -> ring -> the shard's thread: drain, commit, apply -> image, watermark, watchers
+//!                                                           |
+//!                                                    snapshot thread
 //! ```
 //!
 //! [`Shard::open`] brings the image back, builds the engine from it, and begins a new reign before
 //! anybody can decide. [`Shard::close`] ends it in order.
 
-mod pump;
+mod bell;
 mod stages;
+mod ticker;
+mod way;
 
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crossbeam::channel;
-use parking_lot::RwLock;
+use parking_lot::{Mutex, RwLock};
 use tmomi_engine::event::Batch;
 use tmomi_engine::ids::{Epoch, Seq, TimeMs};
 use tmomi_engine::{Engine, EngineConfig, Keeper, Reject};
@@ -27,17 +30,17 @@ use crate::clock::Clock;
 use crate::follower::{Following, LiveImage, Replayed, SnapshotConfig, Snapshotter, Store};
 use crate::image::Image;
 use crate::journal::{self, AheadDisk, Journal, JournalConfig, Media};
-use crate::log::{CommitConfig, CommitHook, Log, LogError, LogStatus, Memory, Worker};
+use crate::log::{CommitHook, GroupCommit, Log, LogError, LogStatus, Memory};
 use crate::recovery::{self, Recovered, RecoveryError};
 use crate::snapshot::{self, SnapshotInfo, Snapshots};
 use crate::watermark::Wait;
-use pump::{Bell, Pump};
+use bell::Bell;
 use stages::Threads;
+use ticker::Ticker;
+use way::Way;
 
 pub use stages::Stages;
 
-/// Commits that the follower may be behind; the log waits beyond that.
-const COMMITTED_MAX: usize = 8;
 /// Batches that a watcher may be behind unless said.
 pub const WATCHER_BATCHES_MAX: usize = 1_024;
 
@@ -75,9 +78,7 @@ pub struct ShardConfig {
     pub media: Arc<dyn Media>,
     /// The sizes of the engine.
     pub engine: EngineConfig,
-    /// The sizes of a commit.
-    pub commit: CommitConfig,
-    /// Called after each commit, in the log's thread.
+    /// Called after each commit, in the shard's thread.
     pub commit_hook: CommitHook,
     /// Batches that a watcher may be behind before it misses some.
     pub watcher_batches_max: usize,
@@ -92,7 +93,6 @@ impl ShardConfig {
             log,
             media: Arc::new(AheadDisk::default()),
             engine: EngineConfig::default(),
-            commit: CommitConfig::default(),
             commit_hook: Box::new(|_| {}),
             watcher_batches_max: WATCHER_BATCHES_MAX,
         }
@@ -206,25 +206,23 @@ impl Shard {
         let from = snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
         let begun = Replayed { snapshot: from, events: replayed, bytes: replayed_bytes };
         let snapshotter = store.map(|store| Snapshotter::new(store, begun, Arc::clone(&live)));
-        let (sender, committed) = channel::bounded(COMMITTED_MAX);
-        let following = Following { live: Arc::clone(&live), committed, snapshotter };
-        let of_log = Arc::clone(&clock);
-        let (batches, worker) =
-            Worker::new(log, epoch, config.commit, of_log, sender, config.commit_hook);
-        let (status, bell) = (worker.status(), Arc::new(Bell::default()));
-        let pump = Pump {
+        let following = Following { live: Arc::clone(&live), snapshotter };
+        let log = GroupCommit::new(log, epoch, Arc::clone(&clock), config.commit_hook);
+        let (status, bell) = (Arc::clone(log.status()), Arc::new(Bell::default()));
+        let keeper = Arc::new(Mutex::new(keeper));
+        let ticker =
+            Ticker { keeper: Arc::clone(&keeper), clock: Arc::clone(&clock), ticked_at: None };
+        let way = Way {
             engine: engine.clone(),
             keeper,
-            clock: Arc::clone(&clock),
-            batches,
-            log: Arc::clone(&status),
             bell: Arc::clone(&bell),
-            passed: first,
-            waiting: None,
-            ticked_at: None,
+            drained: first,
             until: None,
+            log,
+            committed: None,
+            following,
         };
-        let stages = Stages { pump, worker, following };
+        let stages = Stages { ticker, way };
         let threads = None;
         let shard =
             Shard { engine, clock, live, epoch, first, replayed, snapshot, bell, status, threads };
@@ -304,7 +302,7 @@ impl Shard {
         Ok(())
     }
 
-    /// The engine has decided something. Cheap, and without it the decision waits a millisecond
+    /// The engine has decided something. Cheap, and without it the decision waits some milliseconds
     /// longer.
     pub fn wake(&self) {
         self.bell.ring();
@@ -330,8 +328,8 @@ impl Shard {
     /// 1. [`accepting`](Self::accepting) refuses.
     /// 2. What was decided until now is drained. A later decision is never committed, so whoever
     ///    makes one is told that nobody knows.
-    /// 3. It is committed, and the log is sealed.
-    /// 4. It is applied, and replies can go out.
+    /// 3. It is committed and applied, and replies can go out.
+    /// 4. The log is sealed.
     /// 5. A last snapshot is written.
     ///
     /// # Errors

@@ -13,7 +13,6 @@ use tmomi_persist::clock::Clock;
 use tmomi_persist::follower::SnapshotConfig;
 use tmomi_persist::journal::JournalConfig;
 use tmomi_persist::layout_codec;
-use tmomi_persist::log::CommitConfig;
 use tmomi_persist::shard::{JOURNAL_DIR, LogConfig, OpenError, Shard, ShardConfig, Stages};
 use tmomi_persist::snapshot::Snapshots;
 use tmomi_persist::writer::{DeadLetters, JournalSource, Writer, WriterConfig};
@@ -58,7 +57,6 @@ impl Life {
         let config = ShardConfig {
             media: Arc::new(disk.clone()),
             engine: EngineConfig { ring_slots: 2_048, handles_max: 2 },
-            commit: CommitConfig { waiting_batches_max: 3, ..CommitConfig::default() },
             ..ShardConfig::new(log)
         };
         let (shard, stages) = Shard::open_stepped(config, clock)?;

@@ -1,6 +1,5 @@
-//! The journal and its commits: damage, power cuts, full disks, segments.
+//! The journal: damage, power cuts, full disks, segments.
 
-mod commit;
 mod damage;
 mod power;
 mod room;

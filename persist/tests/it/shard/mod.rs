@@ -1,9 +1,11 @@
 //! A shard at work: what was waited for is there, after any end.
 
+mod commit;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use tmomi_engine::event::{Batch, LineMode, LineSettings};
@@ -11,14 +13,13 @@ use tmomi_engine::ids::{
     BlockIndex, BuyerId, EntryId, Epoch, LineNumber, Part, RequestKey, Seq, ShowtimeId, TimeMs,
 };
 use tmomi_engine::layout::Layout;
-use tmomi_engine::{Context, EngineConfig, Handle, Held, HoldRequest, House, OpenShowtime, Reject};
+use tmomi_engine::{Context, Handle, Held, HoldRequest, House, OpenShowtime, Reject};
 use tmomi_persist::clock::Clock;
 use tmomi_persist::follower::SnapshotConfig;
 use tmomi_persist::image::{HoldView, Image, Outcome};
 use tmomi_persist::journal::{JournalConfig, Reader};
 use tmomi_persist::layout_codec;
-use tmomi_persist::log::{Log, LogError, Memory};
-use tmomi_persist::shard::{LogConfig, Shard, ShardConfig, Stalled};
+use tmomi_persist::shard::{LogConfig, Shard, ShardConfig};
 use tmomi_persist::snapshot::Snapshots;
 
 use crate::sale::{START, layout_spec};
@@ -372,84 +373,6 @@ fn segments_that_no_snapshot_and_no_reader_needs_are_removed() {
     let snapshots = fs::read_dir(dir.path().join("snapshots")).expect("a folder").count();
     assert_eq!(snapshots, 2);
     assert!(Desk::new(config(), TestClock::at(START)).shard.applied() > last);
-}
-
-/// Takes nothing while it is full, and fails for ever once it is broken.
-#[derive(Clone, Default)]
-struct BadDisk {
-    full: Arc<AtomicBool>,
-    broken: Arc<AtomicBool>,
-}
-
-impl Log for BadDisk {
-    fn append(&mut self, epoch: Epoch, batch: &Batch) -> Result<(), LogError> {
-        if self.full.load(Ordering::Relaxed) {
-            return Err(LogError::NoSpace("full".into()));
-        }
-        Memory.append(epoch, batch)
-    }
-
-    fn commit(&mut self) -> Result<(), LogError> {
-        if self.broken.load(Ordering::Relaxed) {
-            return Err(LogError::Fatal("broken".into()));
-        }
-        Ok(())
-    }
-}
-
-#[test]
-fn a_full_log_stops_the_sale_and_room_lets_it_go_on_with_no_timer_lost() {
-    let disk = BadDisk::default();
-    let mut config = ShardConfig::new(LogConfig::Unread(Box::new(disk.clone())));
-    config.commit.waiting_batches_max = 4;
-    config.engine = EngineConfig { ring_slots: 4_096, handles_max: 4 };
-    let mut desk = Desk::new(config, TestClock::at(START));
-    let held = desk.hold(7, 0, 0b1).expect("free");
-    assert_eq!(desk.shard.accepting(), Ok(()));
-    disk.full.store(true, Ordering::Relaxed);
-    let now = desk.shard.clock().now();
-    // Decide until the ring is full: all in flight is bounded.
-    let mut last = Seq(0);
-    let refused = (100..100_000).find_map(|buyer| {
-        let entered = desk.handle.join(&desk.house, BuyerId(buyer), Context::at(now));
-        entered.map(|joined| last = joined.seq).err()
-    });
-    assert_eq!(refused, Some(Reject::RingFull));
-    until("the log says that it is full", || {
-        matches!(desk.shard.accepting(), Err(Stalled::NoSpace(_)))
-    });
-    // The deadline passes while nothing can be decided.
-    desk.clock.pass(60_000);
-    assert!(!waited(&desk.shard, last, Duration::from_millis(50)));
-    assert!(matches!(desk.shard.image().read().hold(held.id), Some(HoldView::Active(_))));
-    disk.full.store(false, Ordering::Relaxed);
-    wait(&desk.shard, last);
-    until("the hold expires after all", || {
-        desk.clock.pass(1);
-        matches!(desk.shard.image().read().hold(held.id), Some(HoldView::Ended(_)))
-    });
-    assert_eq!(desk.shard.accepting(), Ok(()));
-    // Closing does not wait for room, and says that something is lost.
-    disk.full.store(true, Ordering::Relaxed);
-    let context = desk.context(3);
-    desk.handle.join(&desk.house, BuyerId(5), context).expect("decided");
-    assert!(matches!(desk.shard.close(), Err(LogError::NoSpace(_))));
-}
-
-#[test]
-fn a_broken_log_acknowledges_nothing() {
-    let disk = BadDisk::default();
-    let config = ShardConfig::new(LogConfig::Unread(Box::new(disk.clone())));
-    let mut desk = Desk::new(config, TestClock::at(START));
-    disk.broken.store(true, Ordering::Relaxed);
-    let context = desk.context(1);
-    let joined = desk.handle.join(&desk.house, BuyerId(5), context).expect("decided");
-    assert!(!waited(&desk.shard, joined.seq, Duration::from_secs(20)));
-    assert!(matches!(desk.shard.accepting(), Err(Stalled::Failed(Some(_)))));
-    assert!(desk.shard.image().read().key(1).is_none());
-    let Desk { shard, handle, .. } = desk;
-    drop(handle);
-    assert!(shard.close().is_err());
 }
 
 #[test]
