@@ -2,12 +2,12 @@
 
 use crate::event::{Body, Event, PARTS_PER_MORE};
 use crate::ids::{Part, Seq, ShowtimeId, TimeMs};
-use crate::ring::Ring;
+use crate::ring::Writer;
 
 /// Numbers that are claimed and must be published: a gap would stop the reader for ever.
 #[must_use = "claimed numbers must be published"]
 pub(crate) struct Decision<'a> {
-    ring: &'a Ring,
+    writer: &'a Writer,
     at: TimeMs,
     showtime: ShowtimeId,
     first: Seq,
@@ -17,24 +17,24 @@ pub(crate) struct Decision<'a> {
 impl<'a> Decision<'a> {
     /// Claims `count` numbers.
     pub(crate) fn claim(
-        ring: &'a Ring,
+        writer: &'a Writer,
         at: TimeMs,
         showtime: ShowtimeId,
         count: usize,
     ) -> Decision<'a> {
-        Decision { ring, at, showtime, first: ring.claim(count), count }
+        Decision { writer, at, showtime, first: writer.claim(count), count }
     }
 
     /// Claims the numbers of one event with these parts.
     #[inline]
     pub(crate) fn claim_for(
-        ring: &'a Ring,
+        writer: &'a Writer,
         at: TimeMs,
         showtime: ShowtimeId,
         parts: &[Part],
     ) -> Decision<'a> {
         let further = if parts.len() > 1 { (parts.len() - 1).div_ceil(PARTS_PER_MORE) } else { 0 };
-        Decision::claim(ring, at, showtime, 1 + further)
+        Decision::claim(writer, at, showtime, 1 + further)
     }
 
     pub(crate) fn first_seq(&self) -> Seq {
@@ -56,7 +56,7 @@ impl<'a> Decision<'a> {
     /// As `publish_all`; the blob is the first event's.
     pub(crate) fn publish_with_blob(self, bodies: &[Body], blob: Box<[u8]>) -> Seq {
         debug_assert_eq!(bodies.len(), self.count);
-        self.ring.attach(self.first, blob);
+        self.writer.ring().attach(self.first, blob);
         bodies.iter().enumerate().for_each(|(n, body)| self.put(n, *body, n == 0));
         self.last_seq()
     }
@@ -67,7 +67,7 @@ impl<'a> Decision<'a> {
     pub(crate) fn publish_parts(self, body: Body, parts: &[Part], blob: Option<Box<[u8]>>) -> Seq {
         let has_blob = blob.is_some();
         if let Some(blob) = blob {
-            self.ring.attach(self.first, blob);
+            self.writer.ring().attach(self.first, blob);
         }
         self.put(0, body, has_blob);
         if parts.len() > 1 {
@@ -95,7 +95,7 @@ impl<'a> Decision<'a> {
             has_blob,
             body,
         };
-        self.ring.publish(&event.pack());
+        self.writer.ring().publish(&event.pack());
     }
 
     fn last_seq(&self) -> Seq {

@@ -11,7 +11,7 @@ use crate::ids::{Seq, ShowtimeId, TimeMs};
 use crate::index::Index;
 use crate::keeper::Keeper;
 use crate::reject::Reject;
-use crate::ring::{DECISION_EVENTS_MAX, Ring};
+use crate::ring::{Ring, WRITER_EVENTS_MAX};
 use crate::state::{HoldState, ShardState};
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
 
@@ -22,7 +22,9 @@ pub const SHOWTIMES_MAX: usize = 1 << 14;
 #[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
     /// Slots of the event ring, a power of two; 64 bytes each. At least
-    /// `(handles_max + 1) * DECISION_EVENTS_MAX`.
+    /// `(handles_max + 1)` times what a decision has at most, [`DECISION_EVENTS_MAX`], and 64.
+    ///
+    /// [`DECISION_EVENTS_MAX`]: crate::DECISION_EVENTS_MAX
     pub ring_slots: usize,
     /// Threads that may decide at a time: handles that exist at once.
     pub handles_max: usize,
@@ -35,7 +37,7 @@ impl Default for EngineConfig {
     }
 }
 
-const _: () = assert!(65 * DECISION_EVENTS_MAX < 1 << 17);
+const _: () = assert!(65 * WRITER_EVENTS_MAX < 1 << 17);
 
 /// One shard's engine; a cheap handle to it that any thread may clone.
 #[derive(Clone)]

@@ -6,7 +6,6 @@
 mod hold;
 mod show;
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
 use crate::emit::Decision;
@@ -19,6 +18,7 @@ use crate::ids::{EntryId, HoldId, HoldSlot, LineNumber, Part, RequestKey, Seq};
 use crate::ids::{ShowtimeId, TimeMs, count_seats};
 use crate::layout::Layout;
 use crate::reject::Reject;
+use crate::ring::Writer;
 
 /// What every request brings along.
 #[derive(Clone, Copy, Debug)]
@@ -113,20 +113,31 @@ pub(crate) enum Expiry {
     NotNow,
 }
 
+/// What all threads share, and one thread's right to write into the ring.
+struct Access {
+    shared: Arc<Shared>,
+    writer: Writer,
+}
+
 /// The right of one thread at a time to decide. Dropping it returns it.
 pub struct Handle {
-    shared: Arc<Shared>,
+    access: Access,
     /// Free slab slots that only this handle uses.
     slots: Vec<HoldSlot>,
     /// See [`parts`](Self::parts); kept so that a decision allocates nothing.
     parts: Vec<Part>,
-    /// A handle may move to another thread, but makes one decision at a time.
-    not_sync: PhantomData<std::cell::Cell<()>>,
 }
 
 impl Handle {
     pub(crate) fn new(shared: Arc<Shared>) -> Handle {
-        Handle { shared, slots: Vec::new(), parts: Vec::new(), not_sync: PhantomData }
+        let writer = Writer::new(Arc::clone(&shared.ring));
+        let access = Access { shared, writer };
+        Handle { access, slots: Vec::new(), parts: Vec::new() }
+    }
+
+    /// To write decisions of the thread that owns the handle.
+    pub(crate) fn writer(&self) -> &Writer {
+        &self.access.writer
     }
 
     /// The seats that the last call decided about, in ascending order of their blocks; of no
@@ -149,16 +160,16 @@ impl Handle {
     ) -> Result<Extended, Reject> {
         check_ttl(ttl_ms)?;
         let now = context.now;
-        let Handle { shared, parts, .. } = self;
-        let owned = own_active(shared, id, now)?;
+        let Handle { access, parts, .. } = self;
+        let owned = own_active(access, id, now)?;
         owned.parts(parts);
         let facts = owned.facts();
         let latest = facts.created_at.plus_ms(HOLD_TTL_MS_MAX.into());
         let deadline = now.plus_ms(ttl_ms.into()).min(latest);
         let ttl_ms = deadline.since_ms(now) as u32;
-        let house = shared.house(facts.house);
+        let house = access.shared.house(facts.house);
         let body = Body::Extended { hold: id, entry: facts.entry, first: parts[0], ttl_ms };
-        let seq = claim(shared, house, parts, now).publish_parts(body, parts, None);
+        let seq = access.claim(house, parts, now).publish_parts(body, parts, None);
         owned.settle(deadline, State::Active);
         Ok(Extended { deadline, seq })
     }
@@ -175,13 +186,13 @@ impl Handle {
         blob: Option<Box<[u8]>>,
         context: Context,
     ) -> Result<Seq, Reject> {
-        let Handle { shared, parts, .. } = self;
-        let owned = own_active(shared, id, context.now)?;
+        let Handle { access, parts, .. } = self;
+        let owned = own_active(access, id, context.now)?;
         owned.parts(parts);
         let Facts { entry, house, .. } = owned.facts();
-        let house = shared.house(house);
+        let house = access.shared.house(house);
         let body = Body::Confirmed { hold: id, entry, first: parts[0], key: context.key };
-        let decision = claim(shared, house, parts, context.now);
+        let decision = access.claim(house, parts, context.now);
         house.line.give_back(entry, 0, true);
         let seq = decision.publish_parts(body, parts, blob);
         parts.iter().for_each(|part| house.map.set_sold(*part, true));
@@ -197,28 +208,28 @@ impl Handle {
     /// `HoldExpired` at or after the deadline, `HoldConfirmed`, `HoldGone`, `Contended`,
     /// `RingFull`.
     pub fn release(&mut self, id: HoldId, context: Context) -> Result<Seq, Reject> {
-        let Handle { shared, slots, parts, .. } = self;
-        let owned = own_active(shared, id, context.now)?;
+        let Handle { access, slots, parts } = self;
+        let owned = own_active(access, id, context.now)?;
         let make = |entry, first| Body::Released { hold: id, entry, first };
-        Ok(free(shared, slots, parts, owned, true, context.now, make))
+        Ok(free(access, slots, parts, owned, true, context.now, make))
     }
 
     /// Ends the hold of a record if its deadline is not after `now`; for the keeper.
     pub(crate) fn expire(&mut self, slot: HoldSlot, now: TimeMs) -> Expiry {
-        let Handle { shared, slots, parts, .. } = self;
-        let (id, found) = shared.slab.in_slot(slot);
+        let Handle { access, slots, parts } = self;
+        let (id, found) = access.shared.slab.in_slot(slot);
         let seen = match found {
             Found::Active(seen) if seen.deadline() > now => return Expiry::Later(seen.deadline()),
             Found::Active(seen) => seen,
             Found::Confirmed(_) | Found::Gone => return Expiry::Done,
             Found::Contended => return Expiry::NotNow,
         };
-        if check_room(shared).is_err() {
+        if !access.writer.has_room() {
             return Expiry::NotNow;
         }
         let Some(owned) = seen.own() else { return Expiry::NotNow };
         let make = |entry, first| Body::Expired { hold: id, entry, first };
-        free(shared, slots, parts, owned, true, now, make);
+        free(access, slots, parts, owned, true, now, make);
         Expiry::Done
     }
 
@@ -228,15 +239,15 @@ impl Handle {
     ///
     /// `HoldGone` if it is no order (any more), `Contended`, `RingFull`.
     pub fn refund(&mut self, id: HoldId, context: Context) -> Result<Seq, Reject> {
-        let Handle { shared, slots, parts, .. } = self;
-        check_room(shared)?;
+        let Handle { access, slots, parts } = self;
+        access.check_room()?;
         loop {
-            match shared.slab.find(id) {
+            match access.shared.slab.find(id) {
                 Found::Confirmed(seen) => {
                     let Some(owned) = seen.own() else { continue };
                     let key = context.key;
                     let make = |entry, first| Body::Refunded { hold: id, entry, first, key };
-                    return Ok(free(shared, slots, parts, owned, false, context.now, make));
+                    return Ok(free(access, slots, parts, owned, false, context.now, make));
                 }
                 Found::Active(_) | Found::Gone => return Err(Reject::HoldGone),
                 Found::Contended => return Err(Reject::Contended),
@@ -257,7 +268,7 @@ impl Handle {
         context: Context,
     ) -> Result<Seq, Reject> {
         house.map.check(parts)?;
-        self.check_room()?;
+        self.access.check_room()?;
         house.map.take(parts)?;
         let body = Body::Blocked { first: parts[0], key: context.key };
         self.parts.clear();
@@ -281,7 +292,7 @@ impl Handle {
         context: Context,
     ) -> Result<Seq, Reject> {
         house.map.check(parts)?;
-        self.check_room()?;
+        self.access.check_room()?;
         // One at a time: only an unblocking makes bits of `blocked` go, so what it looked at stays.
         if !house.terms.begin_change() {
             return Err(Reject::Contended);
@@ -308,32 +319,30 @@ impl Handle {
         blob: Option<Box<[u8]>>,
         now: TimeMs,
     ) -> Seq {
-        claim(&self.shared, house, &self.parts, now).publish_parts(body, &self.parts, blob)
+        self.access.claim(house, &self.parts, now).publish_parts(body, &self.parts, blob)
     }
+}
 
+impl Access {
+    #[inline]
     fn check_room(&self) -> Result<(), Reject> {
-        check_room(&self.shared)
+        if self.writer.has_room() { Ok(()) } else { Err(Reject::RingFull) }
     }
-}
 
-#[inline]
-fn check_room(shared: &Shared) -> Result<(), Reject> {
-    if shared.ring.has_room() { Ok(()) } else { Err(Reject::RingFull) }
-}
-
-/// Claims the numbers of a decision about `parts`.
-#[inline]
-fn claim<'a>(shared: &'a Shared, house: &House, parts: &[Part], now: TimeMs) -> Decision<'a> {
-    Decision::claim_for(&shared.ring, now, house.showtime(), parts)
+    /// Claims the numbers of a decision about `parts`.
+    #[inline]
+    fn claim(&self, house: &House, parts: &[Part], now: TimeMs) -> Decision<'_> {
+        Decision::claim_for(&self.writer, now, house.showtime(), parts)
+    }
 }
 
 /// Owns an active hold; refuses one at or past its deadline, whether or not the keeper has come to
 /// end it: it can only expire.
 #[inline]
-fn own_active(shared: &Shared, id: HoldId, now: TimeMs) -> Result<Owned<'_>, Reject> {
-    check_room(shared)?;
+fn own_active(access: &Access, id: HoldId, now: TimeMs) -> Result<Owned<'_>, Reject> {
+    access.check_room()?;
     loop {
-        match shared.slab.find(id) {
+        match access.shared.slab.find(id) {
             Found::Active(seen) if now >= seen.deadline() => return Err(Reject::HoldExpired),
             Found::Active(seen) => {
                 if let Some(owned) = seen.own() {
@@ -351,7 +360,7 @@ fn own_active(shared: &Shared, id: HoldId, now: TimeMs) -> Result<Owned<'_>, Rej
 /// are in `parts` afterwards, its records in `slots`.
 #[inline]
 fn free(
-    shared: &Shared,
+    access: &Access,
     slots: &mut Vec<HoldSlot>,
     parts: &mut Vec<Part>,
     owned: Owned<'_>,
@@ -361,11 +370,11 @@ fn free(
 ) -> Seq {
     owned.parts(parts);
     let Facts { entry, house, .. } = owned.facts();
-    let house = shared.house(house);
+    let house = access.shared.house(house);
     // What is exchanged below, one after the other, is waited for at once.
     house.preload([(entry, &parts[..])]);
     let body = make(entry, parts[0]);
-    let decision = claim(shared, house, parts, now);
+    let decision = access.claim(house, parts, now);
     // Whoever uses what is free on the account now claims a higher number; and whoever reads the
     // event finds the account without this hold.
     house.line.give_back(entry, count_seats(parts), active);
@@ -382,8 +391,8 @@ fn free(
 
 impl Drop for Handle {
     fn drop(&mut self) {
-        self.shared.slab.spill_all(&mut self.slots);
-        self.shared.drop_handle();
+        self.access.shared.slab.spill_all(&mut self.slots);
+        self.access.shared.drop_handle();
     }
 }
 

@@ -16,7 +16,7 @@ use crate::handle::{Expiry, Handle};
 use crate::house::House;
 use crate::ids::{EntryId, LineNumber, ShowtimeId, TimeMs};
 use crate::line::AtNumber;
-use crate::ring::{Ring, RingReader};
+use crate::ring::{RingReader, Writer};
 use crate::state::{Place, ShardState};
 use crate::timers::{Timer, Timers};
 
@@ -138,7 +138,7 @@ impl Keeper {
     pub fn tick(&mut self, now: TimeMs) {
         let due = self.timers.advance(now);
         for _ in 0..due.min(DUE_PER_TICK_MAX) {
-            if !self.engine.shared.ring.has_room() {
+            if !self.handle.writer().has_room() {
                 break;
             }
             if let Some(timer) = self.timers.take() {
@@ -146,7 +146,7 @@ impl Keeper {
             }
         }
         for desk in &mut self.desks {
-            desk.tick(&self.engine.shared.ring, now);
+            desk.tick(self.handle.writer(), now);
         }
     }
 
@@ -160,7 +160,7 @@ impl Keeper {
             Timer::Hold(slot) => self.handle.expire(slot, now),
             Timer::Session { house, entry } => {
                 let house = self.engine.shared.house(house);
-                let outcome = end_session(&self.engine.shared.ring, house, entry, now);
+                let outcome = end_session(self.handle.writer(), house, entry, now);
                 if let Expiry::Held = outcome {
                     self.held_over.insert((house.showtime(), entry));
                 }
@@ -176,7 +176,7 @@ impl Keeper {
 }
 
 /// Ends an admission whose session is over, unless a hold of it is active.
-fn end_session(ring: &Ring, house: &House, entry: EntryId, now: TimeMs) -> Expiry {
+fn end_session(writer: &Writer, house: &House, entry: EntryId, now: TimeMs) -> Expiry {
     let line = &house.line;
     let over = |seen: EntryWord| {
         let until = line.session_until(entry);
@@ -195,7 +195,7 @@ fn end_session(ring: &Ring, house: &House, entry: EntryId, now: TimeMs) -> Expir
     }
     let (number, was) = (line.number(entry), crate::event::Standing::Admitted);
     let reason = LeaveReason::SessionOver;
-    let decision = Decision::claim(ring, now, house.showtime(), 1);
+    let decision = Decision::claim(writer, now, house.showtime(), 1);
     decision.publish(Body::Left { entry, number, was, reason });
     line.count_active(false, true);
     turn.end_at(Stand::Expired);
@@ -208,7 +208,7 @@ impl Desk {
         Desk { house, head, credit: ADMISSION_CREDIT, credited_at: now }
     }
 
-    fn tick(&mut self, ring: &Ring, now: TimeMs) {
+    fn tick(&mut self, writer: &Writer, now: TimeMs) {
         let line = self.house.terms.line();
         let elapsed_ms = now.since_ms(self.credited_at);
         let rate = u64::from(line.rate_per_1000s);
@@ -216,7 +216,7 @@ impl Desk {
         self.credit = rate.saturating_mul(elapsed_ms).saturating_add(self.credit).min(most);
         self.credited_at = self.credited_at.max(now);
         for _ in 0..STEPS_PER_TICK_MAX {
-            if !self.may_admit(line) || !ring.has_room() {
+            if !self.may_admit(line) || !writer.has_room() {
                 break;
             }
             let last = self.house.line.last_number();
@@ -225,7 +225,7 @@ impl Desk {
             if number > last {
                 break;
             }
-            match self.look_at(ring, number, line, now) {
+            match self.look_at(writer, number, line, now) {
                 Step::Wait => break,
                 Step::Next if came_back.is_some() => {}
                 Step::Next => self.head = LineNumber(number.0 + 1),
@@ -248,7 +248,7 @@ impl Desk {
     /// Admits who has the number, or passes him over, or finds that he has left.
     fn look_at(
         &mut self,
-        ring: &Ring,
+        writer: &Writer,
         number: LineNumber,
         line: LineSettings,
         now: TimeMs,
@@ -274,7 +274,7 @@ impl Desk {
         let showtime = self.house.showtime();
         if line.mode == LineMode::Fifo && !entries.alive(entry, now, line.grace_ms) {
             if !came_back {
-                let decision = Decision::claim(ring, now, showtime, 1);
+                let decision = Decision::claim(writer, now, showtime, 1);
                 decision.publish(Body::Passed { entry, number });
             }
             turn.end_at(Stand::Passed);
@@ -285,7 +285,7 @@ impl Desk {
         }
         let until = now.plus_ms(line.session_ms.into());
         entries.set_session_until(entry, until);
-        let decision = Decision::claim(ring, now, showtime, 1);
+        let decision = Decision::claim(writer, now, showtime, 1);
         decision.publish(Body::Admitted { entry, number, until });
         entries.count_active(true, false);
         turn.end_at(Stand::Admitted);

@@ -15,7 +15,7 @@ use crate::ids::{
 };
 use crate::line::Line;
 use crate::reject::Reject;
-use crate::ring::Ring;
+use crate::ring::{LOOK_EVENTS, Ring, Writer};
 use crate::seat_map::SeatMap;
 use crate::summary::Made;
 
@@ -368,21 +368,21 @@ fn the_ring_gives_whole_decisions_in_sequence() {
     });
 }
 
-/// Planted: `has_room` without the slack.
+/// Planted: `has_room` without the slack; a writer looks once and never again.
 #[test]
 fn a_slot_is_not_written_before_it_was_read() {
     let mut model = loom::model::Builder::new();
     model.preemption_bound = Some(3);
     model.check(|| {
-        // Two slots, one writer beside the reader: room for one more while one is unread.
-        let (ring, mut reader) = Ring::with_slack(2, 1, Seq(0));
-        let writer = std::sync::Arc::clone(&ring);
+        // Four slots, one writer beside the reader, who looks before every second event.
+        let (ring, mut reader) = Ring::with_slack(4, LOOK_EVENTS, Seq(0));
         let writer = spawn(move || {
+            let writer = Writer::new(ring);
             let mut written = 0;
-            for _ in 0..3 {
+            for _ in 0..5 {
                 if writer.has_room() {
                     let seq = writer.claim(1);
-                    writer.publish(&event(seq, false));
+                    writer.ring().publish(&event(seq, false));
                     written += 1;
                 }
             }

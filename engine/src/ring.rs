@@ -6,12 +6,14 @@
 //! whole decisions only.
 //!
 //! Room is looked for *before* anything is decided, so that there is never a decision without an
-//! event. No counter of reservations is needed: a registered writer adds at most
-//! [`DECISION_EVENTS_MAX`] events between looking and claiming, so `writers * that` slots of
-//! slack are enough.
+//! event. No shared counter of reservations is needed: a registered writer adds at most
+//! [`WRITER_EVENTS_MAX`] events between two looks, so `writers * that` slots of slack are enough. A
+//! look reads the two words that every writer and the reader write, so a [`Writer`] looks only once
+//! for [`LOOK_EVENTS`] events.
 
 use crossbeam::queue::SegQueue;
 use crossbeam::utils::CachePadded;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use crate::event::{self, Batch, EventWords, PARTS_PER_MORE};
@@ -23,6 +25,11 @@ use crate::table::Words;
 pub const PARTS_MAX: usize = if cfg!(shuttle) { 8 } else { 1024 };
 /// Events of a decision at most.
 pub const DECISION_EVENTS_MAX: usize = 1 + (PARTS_MAX - 1).div_ceil(PARTS_PER_MORE);
+
+/// Events that a writer may claim before the decision for which it looks for room again.
+pub(crate) const LOOK_EVENTS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
+/// Events that a writer adds between two looks at most.
+pub(crate) const WRITER_EVENTS_MAX: usize = LOOK_EVENTS + DECISION_EVENTS_MAX;
 
 /// Words of a slot, one cache line.
 const SLOT_WORDS: usize = 8;
@@ -41,9 +48,9 @@ pub(crate) struct Ring {
 impl Ring {
     /// A ring whose first number is `applied + 1`, for at most `writers` threads.
     ///
-    /// Panics unless `slots` is a power of two with room for every writer's largest decision.
+    /// Panics unless `slots` is a power of two with room for what every writer may add.
     pub(crate) fn new(slots: usize, writers: usize, applied: Seq) -> (Arc<Ring>, RingReader) {
-        Ring::with_slack(slots, writers * DECISION_EVENTS_MAX, applied)
+        Ring::with_slack(slots, writers * WRITER_EVENTS_MAX, applied)
     }
 
     pub(crate) fn with_slack(slots: usize, slack: usize, from: Seq) -> (Arc<Ring>, RingReader) {
@@ -61,7 +68,7 @@ impl Ring {
         (ring, reader)
     }
 
-    /// Whether a registered writer may make a decision now.
+    /// Whether a registered writer may make decisions now.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         // Acquire pairs with the reader's Release store: whoever writes a slot after this look
@@ -112,6 +119,41 @@ impl Ring {
     pub(crate) fn depth(&self) -> u64 {
         let consumed = self.consumed.load(Ordering::Acquire);
         self.claimed.load(Ordering::Relaxed).saturating_sub(consumed)
+    }
+}
+
+/// One of the registered writers.
+pub(crate) struct Writer {
+    ring: Arc<Ring>,
+    /// Events before the next look for room.
+    left: Cell<usize>,
+}
+
+impl Writer {
+    pub(crate) fn new(ring: Arc<Ring>) -> Writer {
+        Writer { ring, left: Cell::new(0) }
+    }
+
+    /// Whether it may make a decision now.
+    #[inline]
+    pub(crate) fn has_room(&self) -> bool {
+        if self.left.get() == 0 && self.ring.has_room() {
+            self.left.set(LOOK_EVENTS);
+        }
+        self.left.get() > 0
+    }
+
+    /// Takes `count` consecutive numbers and gives the first.
+    #[inline]
+    pub(crate) fn claim(&self, count: usize) -> Seq {
+        self.left.set(self.left.get().saturating_sub(count));
+        self.ring.claim(count)
+    }
+
+    /// The ring that it writes.
+    #[inline]
+    pub(crate) fn ring(&self) -> &Ring {
+        &self.ring
     }
 }
 

@@ -5,10 +5,8 @@
 //! waits for what is still to be written: the account is settled first, the record and the event,
 //! whose cache lines may be cold, come last.
 
-use super::{Context, Handle, Held, HoldRequest, check_ttl};
+use super::{Access, Context, Handle, Held, HoldRequest, check_ttl};
 use crate::best::{BEST_SEATS_MAX, BestRequest, take_best};
-use crate::emit::Decision;
-use crate::engine::Shared;
 use crate::entry::{EntryWord, Stand, Turn};
 use crate::event::Body;
 use crate::hold::{Facts, NewRecord, Slab};
@@ -39,9 +37,9 @@ impl Handle {
         parts: &[Part],
         context: Context,
     ) -> Result<Held, Reject> {
-        let Handle { shared, slots, parts: own, .. } = self;
+        let Handle { access, slots, parts: own } = self;
         let seats = house.map.look(parts)?;
-        let start = begin(shared, slots, house, request, seats, parts.len(), context)?;
+        let start = begin(access, slots, house, request, seats, parts.len(), context)?;
         if let Err(reject) = house.map.take(parts) {
             start.turn.end();
             return Err(reject);
@@ -51,7 +49,7 @@ impl Handle {
             [part] => own.push(*part),
             _ => own.extend_from_slice(parts),
         }
-        Ok(finish(shared, slots, house, start, parts, context))
+        Ok(finish(access, slots, house, start, parts, context))
     }
 
     /// Holds the best seats that the request allows.
@@ -69,14 +67,14 @@ impl Handle {
         if best.count == 0 || best.count > BEST_SEATS_MAX {
             return Err(Reject::TooMany);
         }
-        let Handle { shared, slots, parts, .. } = self;
+        let Handle { access, slots, parts } = self;
         let parts_max = best.count as usize;
-        let start = begin(shared, slots, house, request, best.count, parts_max, context)?;
+        let start = begin(access, slots, house, request, best.count, parts_max, context)?;
         if let Err(reject) = take_best(house, best, parts) {
             start.turn.end();
             return Err(reject);
         }
-        Ok(finish(shared, slots, house, start, parts, context))
+        Ok(finish(access, slots, house, start, parts, context))
     }
 }
 
@@ -84,7 +82,7 @@ impl Handle {
 /// request of the buyer changed his account just now.
 #[inline(always)]
 fn begin<'a>(
-    shared: &'a Shared,
+    access: &'a Access,
     slots: &mut Vec<HoldSlot>,
     house: &'a House,
     request: HoldRequest,
@@ -96,18 +94,16 @@ fn begin<'a>(
     let seen = account.look();
     let ttl_ms = request.ttl_ms.unwrap_or_else(|| house.terms.hold_ttl_ms());
     check_ttl(ttl_ms)?;
-    if !shared.ring.has_room() {
-        return Err(Reject::RingFull);
-    }
+    access.check_room()?;
     if !house.terms.on_sale(context.now) {
         return Err(Reject::SaleNotOpen);
     }
     may_hold(house, request, seats, seen)?;
     let records = Slab::records_for(parts);
-    if slots.len() < records && !shared.slab.fill(slots, records) {
+    if slots.len() < records && !access.shared.slab.fill(slots, records) {
         return Err(Reject::SlabFull);
     }
-    let record = shared.slab.new_record(slots);
+    let record = access.shared.slab.new_record(slots);
     let turn = account.turn()?;
     if turn.seen() != seen
         && let Err(reject) = may_hold(house, request, seats, turn.seen())
@@ -137,7 +133,7 @@ fn may_hold(
 /// The seats of `parts` are taken: number, the buyer's account, record, event.
 #[inline(always)]
 fn finish(
-    shared: &Shared,
+    access: &Access,
     slots: &mut Vec<HoldSlot>,
     house: &House,
     start: Start<'_>,
@@ -146,14 +142,14 @@ fn finish(
 ) -> Held {
     let Start { turn, record, entry, seats, ttl_ms } = start;
     let now = context.now;
-    let decision = Decision::claim_for(&shared.ring, now, house.showtime(), parts);
+    let decision = access.claim(house, parts, now);
     // Whoever has the next turn claims a higher number; what follows is not for him to wait for,
     // and the account is right before anybody can end this hold.
     turn.end_with_hold(seats);
     let deadline = now.plus_ms(ttl_ms.into());
     let facts = Facts { entry, house: house.index, created_at: now };
     let (slot, seq) = (record.slot(), decision.first_seq());
-    shared.slab.make(slots, record, seq, facts, deadline, parts);
+    access.shared.slab.make(slots, record, seq, facts, deadline, parts);
     let body = Body::Held { slot, entry, ttl_ms, first: parts[0], key: context.key };
     let last = decision.publish_parts(body, parts, None);
     Held { id: HoldId { slot, seq }, deadline, seq: last }

@@ -20,29 +20,29 @@ impl Handle {
     /// [`LIMIT_MAX`]; `TtlOutOfRange`.
     pub fn open(&mut self, now: TimeMs, open: OpenShowtime) -> Result<(Arc<House>, Seq), Reject> {
         check_terms(open.limit, open.hold_ttl_ms)?;
-        if !self.shared.begin_opening() {
+        if !self.access.shared.begin_opening() {
             return Err(Reject::Contended);
         }
         let opened = self.open_alone(now, open);
-        self.shared.end_opening();
+        self.access.shared.end_opening();
         opened
     }
 
     fn open_alone(&mut self, now: TimeMs, open: OpenShowtime) -> Result<(Arc<House>, Seq), Reject> {
-        self.check_room()?;
-        if self.shared.find(open.showtime).is_some() {
+        self.access.check_room()?;
+        if self.access.shared.find(open.showtime).is_some() {
             return Err(Reject::AlreadyOpen);
         }
-        let index = self.shared.next_house().ok_or(Reject::SlabFull)?;
+        let index = self.access.shared.next_house().ok_or(Reject::SlabFull)?;
         let house = House::new(index, open.showtime, open.layout);
         house.terms.set_sale(open.limit, open.hold_ttl_ms);
         house.terms.set_line(open.line);
         house.set_window(open.opens_at, open.closes_at);
         // Nobody can decide about the house before it can be found, and then its first number is
         // claimed already.
-        let decision = Decision::claim(&self.shared.ring, now, open.showtime, 2);
+        let decision = Decision::claim(self.writer(), now, open.showtime, 2);
         let opened = Body::Opened { limit: open.limit, hold_ttl_ms: open.hold_ttl_ms };
-        let house = self.shared.put(house);
+        let house = self.access.shared.put(house);
         let seq = decision.publish_with_blob(&[opened, Body::LineSet(open.line)], open.blob);
         Ok((house, seq))
     }
@@ -53,8 +53,8 @@ impl Handle {
     ///
     /// `RingFull`.
     pub fn start_epoch(&mut self, now: TimeMs, epoch: Epoch, node: u64) -> Result<Seq, Reject> {
-        self.check_room()?;
-        let decision = Decision::claim(&self.shared.ring, now, ShowtimeId(0), 1);
+        self.access.check_room()?;
+        let decision = Decision::claim(self.writer(), now, ShowtimeId(0), 1);
         Ok(decision.publish(Body::EpochStart { epoch, node }))
     }
 
@@ -98,11 +98,11 @@ impl Handle {
         body: Body,
         apply: impl FnOnce(),
     ) -> Result<Seq, Reject> {
-        self.check_room()?;
+        self.access.check_room()?;
         if !house.terms.begin_change() {
             return Err(Reject::Contended);
         }
-        let decision = Decision::claim(&self.shared.ring, now, house.showtime(), 1);
+        let decision = Decision::claim(self.writer(), now, house.showtime(), 1);
         let seq = decision.publish(body);
         apply();
         house.terms.end_change();
@@ -115,7 +115,7 @@ impl Handle {
     ///
     /// `RingFull`, `SlabFull`, `Contended`.
     pub fn enter(&mut self, house: &House, buyer: BuyerId, now: TimeMs) -> Result<EntryId, Reject> {
-        if let Err(full) = self.check_room() {
+        if let Err(full) = self.access.check_room() {
             return house.entry_of(buyer).ok_or(full);
         }
         let entry = house.line.entry_for(buyer)?;
@@ -127,7 +127,7 @@ impl Handle {
             turn.end();
             return Ok(entry);
         }
-        let decision = Decision::claim(&self.shared.ring, now, house.showtime(), 1);
+        let decision = Decision::claim(self.writer(), now, house.showtime(), 1);
         decision.publish(Body::Buyer { entry, buyer });
         turn.make_known();
         turn.end();
@@ -145,7 +145,7 @@ impl Handle {
         buyer: BuyerId,
         context: Context,
     ) -> Result<Joined, Reject> {
-        self.check_room()?;
+        self.access.check_room()?;
         let entry = house.line.entry_for(buyer)?;
         house.touch(entry, context.now);
         let turn = house.line.turn(entry)?;
@@ -164,12 +164,8 @@ impl Handle {
         let joined = Body::Joined { entry, buyer, number, key: context.key };
         let line = house.terms.line();
         let open = line.mode == LineMode::Open;
-        let decision = Decision::claim(
-            &self.shared.ring,
-            context.now,
-            house.showtime(),
-            1 + usize::from(open),
-        );
+        let decision =
+            Decision::claim(self.writer(), context.now, house.showtime(), 1 + usize::from(open));
         let until = context.now.plus_ms(line.session_ms.into());
         if open {
             house.line.set_session_until(entry, until);
@@ -195,7 +191,7 @@ impl Handle {
         entry: EntryId,
         now: TimeMs,
     ) -> Result<Option<Seq>, Reject> {
-        self.check_room()?;
+        self.access.check_room()?;
         if !house.line.has(entry) {
             return Ok(None);
         }
@@ -206,7 +202,7 @@ impl Handle {
             return Ok(None);
         };
         let number = house.line.number(entry);
-        let decision = Decision::claim(&self.shared.ring, now, house.showtime(), 1);
+        let decision = Decision::claim(self.writer(), now, house.showtime(), 1);
         let reason = LeaveReason::Asked;
         let seq = decision.publish(Body::Left { entry, number, was, reason });
         if stand == Stand::Back {
