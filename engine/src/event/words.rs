@@ -39,6 +39,7 @@ impl Event {
     /// # Errors
     ///
     /// [`BadEvent`] if the kind or a field is not one this version writes.
+    #[inline(always)]
     pub fn unpack(words: &EventWords) -> Result<Event, BadEvent> {
         let seq = Seq(words[0]);
         let kind = (words[1] >> 48) as u8;
@@ -146,6 +147,7 @@ impl Body {
         }
     }
 
+    #[inline(always)]
     fn unpack(kind: u8, a: u32, [w3, w4, w5, w6, w7]: [u64; 5]) -> Option<Body> {
         let entry = EntryId(a);
         let hold = HoldId { seq: Seq(w3), slot: HoldSlot(high(w4)) };

@@ -9,11 +9,11 @@ use tmomi_engine::ids::{EntryId, Epoch, HoldId, Part, Seq, ShowtimeId, TimeMs};
 use tmomi_engine::layout::Layout;
 
 use super::Image;
-use super::decision::Decision;
+use super::decision;
 use super::divergence::{Contradiction, Divergence};
-use super::holds::{Ending, Hold, Moment, Parts};
-use super::keys::Outcome;
-use super::line::Line;
+use super::hold::{Ending, Hold, Moment, Parts};
+use super::holds::{Claim, Holds};
+use super::keys::{Keys, Outcome};
 use super::showtime::{Past, ShowtimeImage, Terms};
 use crate::layout_codec;
 
@@ -27,6 +27,9 @@ pub enum Followed {
     Stale,
 }
 
+/// Events that are read, and whose memory is asked for, before the first of them is applied.
+const AHEAD_EVENTS: usize = 32;
+
 /// An event on its way into the image.
 #[derive(Clone, Copy)]
 struct Step<'a> {
@@ -37,6 +40,17 @@ struct Step<'a> {
     last: Seq,
     /// The end of the session, if the decision lets somebody in.
     admitted_until: Option<TimeMs>,
+}
+
+impl<'a> Step<'a> {
+    /// What the event says of a hold.
+    fn claim(&self, entry: EntryId) -> Claim<'a> {
+        Claim { showtime: self.event.showtime, entry, parts: self.parts }
+    }
+
+    fn moment(&self) -> Moment {
+        Moment { at: self.event.at, seq: self.last }
+    }
 }
 
 impl Image {
@@ -86,46 +100,73 @@ impl Image {
         batch: &Batch,
         range: Range<usize>,
     ) -> Result<(), Divergence> {
-        let mut decision = std::mem::take(&mut self.decision);
+        let mut ahead = std::mem::take(&mut self.ahead);
         let mut rest = &batch.events[range];
         while !rest.is_empty() {
-            decision.read(rest)?;
-            self.apply_decision(&decision, batch)?;
-            rest = &rest[decision.events().len()..];
+            ahead.read_some(rest, AHEAD_EVENTS)?;
+            self.ask_for(ahead.events());
+            let decisions = ahead.events().split_inclusive(|event| !event.more_follows);
+            for decision in decisions {
+                self.apply_decision(decision, batch)?;
+            }
+            rest = &rest[ahead.events().len()..];
         }
-        self.decision = decision;
+        self.ahead = ahead;
         Ok(())
     }
 
-    fn apply_decision(&mut self, decision: &Decision, batch: &Batch) -> Result<(), Divergence> {
+    fn apply_decision(&mut self, decision: &[Event], batch: &Batch) -> Result<(), Divergence> {
+        // Most decisions are one event with one part, and no admission is alone with what it is
+        // the answer to.
+        if let [event] = decision {
+            let first = event.body.first_part().filter(|part| part.mask != 0);
+            let (parts, last) = (first.as_slice(), event.seq);
+            return self.apply_event(Step { event, parts, last, admitted_until: None }, batch);
+        }
         let mut parts = std::mem::take(&mut self.parts);
-        let admitted_until = decision.admitted_until();
-        for (index, event) in decision.events().iter().enumerate() {
-            let diverged = |what| Divergence { seq: event.seq, showtime: event.showtime, what };
-            let expected = self.applied.next();
-            if event.seq != expected {
-                return Err(diverged(Contradiction::Sequence { expected }));
-            }
-            self.applied = event.seq;
-            self.now = self.now.max(event.at);
-            self.keys.forget(self.now);
-            self.holds.forget(self.now);
+        let last = decision.last().map(|event| event.seq).unwrap_or_default();
+        let admitted_until = decision::admitted_until(&decision[1..]);
+        for (index, event) in decision.iter().enumerate() {
             parts.clear();
-            decision.parts(index).for_each(|part| parts.push(part));
-            let step = Step { event, parts: &parts, last: decision.last_seq(), admitted_until };
-            match event.body {
-                Body::More { .. } if decision.continues_seats(index) => Ok(()),
-                Body::More { .. } => Err(Contradiction::StrayParts),
-                Body::EpochStart { epoch, .. } => self.begin(epoch),
-                Body::Opened { limit, hold_ttl_ms } => {
-                    self.open(step, limit, hold_ttl_ms, blob_of(batch, event.seq))
-                }
-                _ => self.change(step),
+            parts.extend(decision::parts(decision, index));
+            if let Body::More { .. } = event.body
+                && decision::continues_seats(decision, index)
+            {
+                self.pass(event)?;
+            } else {
+                self.apply_event(Step { event, parts: &parts, last, admitted_until }, batch)?;
             }
-            .map_err(diverged)?;
         }
         self.parts = parts;
         Ok(())
+    }
+
+    /// The event is the next one, and it is as late as it says.
+    fn pass(&mut self, event: &Event) -> Result<(), Divergence> {
+        let expected = self.applied.next();
+        if event.seq != expected {
+            let what = Contradiction::Sequence { expected };
+            return Err(Divergence { seq: event.seq, showtime: event.showtime, what });
+        }
+        self.applied = event.seq;
+        self.now = self.now.max(event.at);
+        self.keys.forget(self.now);
+        self.holds.forget(self.now);
+        Ok(())
+    }
+
+    fn apply_event(&mut self, step: Step<'_>, batch: &Batch) -> Result<(), Divergence> {
+        let event = step.event;
+        self.pass(event)?;
+        match event.body {
+            Body::More { .. } => Err(Contradiction::StrayParts),
+            Body::EpochStart { epoch, .. } => self.begin(epoch),
+            Body::Opened { limit, hold_ttl_ms } => {
+                self.open(step, limit, hold_ttl_ms, blob_of(batch, event.seq))
+            }
+            _ => self.change(step),
+        }
+        .map_err(|what| Divergence { seq: event.seq, showtime: event.showtime, what })
     }
 
     fn begin(&mut self, epoch: Epoch) -> Result<(), Contradiction> {
@@ -163,10 +204,23 @@ impl Image {
 
     /// An event of an open showtime.
     fn change(&mut self, step: Step<'_>) -> Result<(), Contradiction> {
-        let Step { event, last: seq, .. } = step;
-        let id = event.showtime;
-        let showtime = self.showtimes.get_mut(&id).ok_or(Contradiction::NotOpen)?;
-        showtime.last_seq = seq;
+        let showtime = self.showtimes.get_mut(&step.event.showtime);
+        let showtime = showtime.ok_or(Contradiction::NotOpen)?;
+        showtime.last_seq = step.last;
+        Change { showtime, holds: &mut self.holds, keys: &mut self.keys }.apply(step)
+    }
+}
+
+/// What an event of a showtime changes.
+struct Change<'a> {
+    showtime: &'a mut ShowtimeImage,
+    holds: &'a mut Holds,
+    keys: &'a mut Keys,
+}
+
+impl Change<'_> {
+    fn apply(&mut self, step: Step<'_>) -> Result<(), Contradiction> {
+        let (event, showtime) = (step.event, &mut *self.showtime);
         match event.body {
             Body::Terms { limit, hold_ttl_ms } => {
                 let limit_highest = showtime.terms.limit_highest.max(limit);
@@ -180,8 +234,9 @@ impl Image {
             Body::Buyer { entry, buyer } => showtime.line.enter(entry, buyer),
             Body::Joined { entry, buyer, number, key } => {
                 showtime.line.join(entry, buyer, number)?;
+                let (showtime, seq) = (event.showtime, step.last);
                 let admitted_until = step.admitted_until;
-                let outcome = Outcome::Joined { showtime: id, entry, number, admitted_until, seq };
+                let outcome = Outcome::Joined { showtime, entry, number, admitted_until, seq };
                 self.keys.remember(key, event.at, outcome);
                 Ok(())
             }
@@ -191,11 +246,11 @@ impl Image {
             Body::Admitted { entry, number, until } => showtime.line.admit(entry, number, until),
             Body::Passed { entry, number } => showtime.line.pass(entry, number),
             Body::Extended { hold, entry, ttl_ms, .. } => {
-                self.check_hold(step, hold, entry)?;
-                self.holds.extend(hold, entry, event.at.plus_ms(ttl_ms.into()))
+                let deadline = event.at.plus_ms(ttl_ms.into());
+                self.holds.extend(hold, step.claim(entry), deadline)
             }
             _ => {
-                showtime.seats_seq = seq;
+                showtime.seats_seq = step.last;
                 showtime.past = showtime.past.max(match event.body {
                     Body::Held { .. } => Past::Held,
                     Body::Confirmed { .. } => Past::Sold,
@@ -208,22 +263,19 @@ impl Image {
 
     /// An event that changes seats.
     fn change_seats(&mut self, step: Step<'_>) -> Result<(), Contradiction> {
-        let Step { event, parts, last: seq, .. } = step;
+        let Step { event, last: seq, .. } = step;
         let (at, showtime) = (event.at, event.showtime);
-        let key = event.body.key();
         let outcome = match event.body {
             Body::Held { slot, entry, ttl_ms, .. } => {
                 let id = HoldId { slot, seq: event.seq };
-                let (deadline, parts) = (at.plus_ms(ttl_ms.into()), Parts::new(parts));
-                let hold = Hold { id, showtime, entry, created_at: at, deadline, parts };
-                self.take_seats(step, hold)?;
+                let deadline = at.plus_ms(ttl_ms.into());
+                self.take_seats(step, id, entry, deadline)?;
                 Outcome::Held { id, deadline, seq }
             }
             Body::Confirmed { hold: id, entry, .. } => {
-                self.check_hold(step, id, entry)?;
-                let buyer = self.line_of(showtime)?.entry(entry).map(|entry| entry.buyer);
+                let buyer = self.showtime.line.entry(entry).map(|entry| entry.buyer);
                 let buyer = buyer.ok_or(Contradiction::NoEntry(entry))?;
-                self.holds.confirm(id, buyer, Moment { at, seq })?;
+                self.holds.confirm(id, step.claim(entry), buyer, step.moment())?;
                 self.turn(step, SeatState::Held, SeatState::Sold)?;
                 Outcome::Confirmed { id, seq }
             }
@@ -234,10 +286,9 @@ impl Image {
                 return self.end(step, hold, entry, Ending::Expired);
             }
             Body::Refunded { hold: id, entry, .. } => {
-                self.check_hold(step, id, entry)?;
-                self.holds.refund(id, Moment { at, seq })?;
+                self.holds.refund(id, step.claim(entry), step.moment())?;
                 let seats = self.turn(step, SeatState::Sold, SeatState::Free)?;
-                self.line_of(showtime)?.give_back(entry, seats)?;
+                self.showtime.line.give_back(entry, seats)?;
                 Outcome::Refunded { id, seq }
             }
             Body::Blocked { .. } => {
@@ -250,17 +301,24 @@ impl Image {
             }
             _ => unreachable!("the callers have taken every kind that is not about seats"),
         };
-        self.keys.remember(key, at, outcome);
+        self.keys.remember(event.body.key(), at, outcome);
         Ok(())
     }
 
     /// Seats are taken for an entry.
-    fn take_seats(&mut self, step: Step<'_>, hold: Hold) -> Result<(), Contradiction> {
+    fn take_seats(
+        &mut self,
+        step: Step<'_>,
+        id: HoldId,
+        entry: EntryId,
+        deadline: TimeMs,
+    ) -> Result<(), Contradiction> {
         let seats = self.turn(step, SeatState::Free, SeatState::Held)?;
-        let showtime =
-            self.showtimes.get_mut(&step.event.showtime).ok_or(Contradiction::NotOpen)?;
-        showtime.line.take(hold.entry, seats, showtime.terms.limit_highest)?;
-        self.holds.hold(hold)
+        let limit = self.showtime.terms.limit_highest;
+        self.showtime.line.take(entry, seats, limit)?;
+        let (showtime, created_at) = (step.event.showtime, step.event.at);
+        let parts = Parts::new(step.parts);
+        self.holds.hold(Hold { id, showtime, entry, created_at, deadline, parts })
     }
 
     /// A hold is released or expires.
@@ -271,19 +329,9 @@ impl Image {
         entry: EntryId,
         how: Ending,
     ) -> Result<(), Contradiction> {
-        self.check_hold(step, id, entry)?;
-        self.holds.end(id, how, Moment { at: step.event.at, seq: step.last })?;
+        self.holds.end(id, step.claim(entry), how, step.moment())?;
         let seats = self.turn(step, SeatState::Held, SeatState::Free)?;
-        self.line_of(step.event.showtime)?.give_back(entry, seats)
-    }
-
-    /// Whether showtime, entry and seats of the event are the hold's.
-    fn check_hold(&self, step: Step<'_>, id: HoldId, entry: EntryId) -> Result<(), Contradiction> {
-        let hold = self.holds.get(id).ok_or(Contradiction::NotThatHold(id))?.hold();
-        let same = hold.showtime == step.event.showtime
-            && hold.entry == entry
-            && hold.parts() == step.parts;
-        if same { Ok(()) } else { Err(Contradiction::NotOfHold(id)) }
+        self.showtime.line.give_back(entry, seats)
     }
 
     fn turn(
@@ -292,14 +340,8 @@ impl Image {
         from: SeatState,
         to: SeatState,
     ) -> Result<u32, Contradiction> {
-        let showtime =
-            self.showtimes.get_mut(&step.event.showtime).ok_or(Contradiction::NotOpen)?;
-        showtime.seats.turn(&showtime.layout, step.parts, from, to)
-    }
-
-    fn line_of(&mut self, showtime: ShowtimeId) -> Result<&mut Line, Contradiction> {
-        let showtime = self.showtimes.get_mut(&showtime).ok_or(Contradiction::NotOpen)?;
-        Ok(&mut showtime.line)
+        let ShowtimeImage { seats, layout, .. } = &mut *self.showtime;
+        seats.turn(layout, step.parts, from, to)
     }
 }
 

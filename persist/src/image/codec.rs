@@ -10,7 +10,7 @@ use tmomi_engine::ids::{Epoch, Seq, ShowtimeId, TimeMs};
 
 use super::Image;
 use super::divergence::Contradiction;
-use super::holds::{Hold, Moment, Order};
+use super::hold::{Hold, Moment, Order};
 use super::line::{Entry, Line};
 use super::positions::Positions;
 use super::records::{EndedRecord, HeadRecord, HoldRecord, KeyRecord, OrderRecord, ShowtimeRecord};
@@ -58,10 +58,10 @@ impl Image {
             epoch: self.epoch.0,
             now: self.now.0,
             showtimes: self.showtimes.len() as u64,
-            holds: self.holds.active().count() as u64,
+            holds: self.holds.active_len() as u64,
             orders: self.holds.orders().len() as u64,
-            ended: self.holds.ended().len() as u64,
-            keys: self.keys.iter().len() as u64,
+            ended: self.holds.ended_len() as u64,
+            keys: self.keys.len() as u64,
         };
         wire::encode_into(&head, &mut out);
         for (id, showtime) in &self.showtimes {
@@ -114,7 +114,6 @@ impl Image {
         for _ in 0..head.ended {
             image.holds.remember(input.take::<EndedRecord>()?.into());
         }
-        image.keys.reserve(input.at_most(head.keys));
         for _ in 0..head.keys {
             let (hash, key) = input.take::<KeyRecord>()?.into_parts();
             image.keys.restore(hash, key);
@@ -137,7 +136,7 @@ impl Image {
             |showtime: &ShowtimeImage| showtime.seats.all_masks().len() * size_of::<Masks>();
         let entries = |showtime: &ShowtimeImage| showtime.entries().len() * 32;
         let showtimes: usize = self.showtimes.values().map(|s| masks(s) + entries(s)).sum();
-        let records = self.holds.orders().len() + self.holds.ended().len() + self.keys.iter().len();
+        let records = self.holds.orders().len() + self.holds.ended_len() + self.keys.len();
         showtimes + records * RECORD_BYTES + 4_096
     }
 
@@ -176,7 +175,7 @@ impl Image {
         let buyer = self.buyer_of(&hold).ok_or(ImageCodecError::Inconsistent(hold.showtime))?;
         let confirmed = record.confirmed.into();
         let refunded = record.refunded.map(Moment::from);
-        self.holds.restore_order(hold, confirmed, refunded, buyer).map_err(ImageCodecError::Holds)
+        self.holds.add_order(hold, buyer, confirmed, refunded).map_err(ImageCodecError::Holds)
     }
 
     /// Whether seats and entries are what holds and orders say.

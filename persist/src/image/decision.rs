@@ -20,23 +20,47 @@ impl Decision {
     ///
     /// [`Divergence`] if it is cut off or has an event that this version does not know.
     pub fn read(&mut self, words: &[EventWords]) -> Result<(), Divergence> {
+        self.read_some(words, 1)
+    }
+
+    /// Reads whole decisions at the front of `words` until there are `events_min` events, over
+    /// what was there before: one decision at least, and none behind one that cannot be read.
+    pub(super) fn read_some(
+        &mut self,
+        words: &[EventWords],
+        events_min: usize,
+    ) -> Result<(), Divergence> {
         self.events.clear();
+        let mut whole = 0;
         for words in words {
-            let event = Event::unpack(words).map_err(|bad| {
-                let showtime = self.events.first().map(|event| event.showtime);
-                Divergence {
-                    seq: bad.seq,
-                    showtime: showtime.unwrap_or_default(),
-                    what: bad.into(),
-                }
-            })?;
+            let event = match Event::unpack(words) {
+                Ok(event) => event,
+                Err(bad) => return self.cut_to(whole, bad.seq, bad.into()),
+            };
             self.events.push(event);
             if !event.more_follows {
-                return Ok(());
+                whole = self.events.len();
+                if whole >= events_min {
+                    return Ok(());
+                }
             }
         }
-        let (seq, showtime) = self.events.last().map(|e| (e.seq, e.showtime)).unwrap_or_default();
-        Err(Divergence { seq, showtime, what: Contradiction::Cut })
+        let seq = self.events.last().map(|event| event.seq).unwrap_or_default();
+        self.cut_to(whole, seq, Contradiction::Cut)
+    }
+
+    /// Leaves the `whole` first events, or says what is wrong with the first decision.
+    fn cut_to(&mut self, whole: usize, seq: Seq, what: Contradiction) -> Result<(), Divergence> {
+        if whole > 0 {
+            self.events.truncate(whole);
+            return Ok(());
+        }
+        let known = match what {
+            Contradiction::Cut => self.events.last(),
+            _ => self.events.first(),
+        };
+        let showtime = known.map(|event| event.showtime).unwrap_or_default();
+        Err(Divergence { seq, showtime, what })
     }
 
     /// Its events, at least one once it was read.
@@ -49,33 +73,37 @@ impl Decision {
         self.events.last().map(|event| event.seq).unwrap_or_default()
     }
 
-    /// The end of the session, if it lets somebody in.
-    pub(crate) fn admitted_until(&self) -> Option<TimeMs> {
-        // Most decisions are one event, and no admission is alone with what it is the answer to.
-        self.events.iter().skip(1).find_map(|event| match event.body {
-            Body::Admitted { until, .. } => Some(until),
-            _ => None,
-        })
-    }
-
-    /// Whether the `More` event at `index` belongs to a seat event before it.
-    pub(crate) fn continues_seats(&self, index: usize) -> bool {
-        let before = self.events[..index].iter().rev();
-        let head = before.map(|event| &event.body).find(|body| !matches!(body, Body::More { .. }));
-        head.is_some_and(|body| body.first_part().is_some())
-    }
-
     /// The seats of the event at `index`: its first part and those of the `More` events behind it.
     /// Empty if it is not about seats.
     pub fn parts(&self, index: usize) -> impl Iterator<Item = Part> {
-        let first = self.events.get(index).and_then(|event| event.body.first_part());
-        let behind = first.map_or(&[][..], |_| &self.events[index + 1..]);
-        let more = behind.iter().map_while(|event| match event.body {
-            Body::More { parts } => Some(parts),
-            _ => None,
-        });
-        first.into_iter().chain(more.flatten()).filter(|part| part.mask != 0)
+        parts(&self.events, index)
     }
+}
+
+/// As [`Decision::parts`], of the events of one decision.
+pub(super) fn parts(decision: &[Event], index: usize) -> impl Iterator<Item = Part> {
+    let first = decision.get(index).and_then(|event| event.body.first_part());
+    let behind = first.map_or(&[][..], |_| &decision[index + 1..]);
+    let more = behind.iter().map_while(|event| match event.body {
+        Body::More { parts } => Some(parts),
+        _ => None,
+    });
+    first.into_iter().chain(more.flatten()).filter(|part| part.mask != 0)
+}
+
+/// The end of the session, if the decision lets somebody in.
+pub(super) fn admitted_until(decision: &[Event]) -> Option<TimeMs> {
+    decision.iter().find_map(|event| match event.body {
+        Body::Admitted { until, .. } => Some(until),
+        _ => None,
+    })
+}
+
+/// Whether the `More` event at `index` belongs to a seat event before it.
+pub(super) fn continues_seats(decision: &[Event], index: usize) -> bool {
+    let before = decision[..index].iter().rev();
+    let head = before.map(|event| &event.body).find(|body| !matches!(body, Body::More { .. }));
+    head.is_some_and(|body| body.first_part().is_some())
 }
 
 /// Cuts a batch between decisions into ranges of about `events_max` events.
@@ -145,7 +173,8 @@ mod tests {
         assert_eq!((decision.events().len(), decision.last_seq()), (3, Seq(3)));
         let blocks: Vec<u32> = decision.parts(0).map(|part| part.block.0).collect();
         assert_eq!(blocks, [0, 1, 2, 3, 4]);
-        assert!(!decision.continues_seats(0) && decision.continues_seats(2));
+        let continues = |index| continues_seats(decision.events(), index);
+        assert!(!continues(0) && continues(2));
         assert!(decision.read(&batch.events[..2]).is_err());
     }
 }

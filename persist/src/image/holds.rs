@@ -1,15 +1,19 @@
 //! Active holds, orders, and holds that ended.
 //!
-//! A hold stands in its slab record until it is refunded, released or expires, so the record's
-//! number finds it without a search. Orders are kept for ever, in the order of their confirmation,
-//! each with a link to the buyer's order before it.
+//! A hold is found by its slab record until it is refunded, released or expires, without a search.
+//! Active holds are in a pool whose places are used again, so they stay where the cache has them.
+//! Orders are kept for ever, in the order of their confirmation, each with a link to the buyer's
+//! order before it.
 
 use tmomi_engine::SLOTS_MAX;
 use tmomi_engine::ids::{BuyerId, EntryId, HoldId, HoldSlot, Part, Seq, ShowtimeId, TimeMs};
 
 use super::divergence::Contradiction;
+use super::hold::{Ended, Ending, Hold, HoldView, Moment, Order};
 use super::id_map::IdMap;
-use super::recent::Recent;
+use super::index::Index;
+use super::recent::{Recent, Remembered};
+use super::slots::{Slot, Slots};
 
 /// Ended holds remembered at most. A shard that ends more within a day forgets the oldest early:
 /// a client that asks after a hold so old is told that there is none.
@@ -17,173 +21,115 @@ const ENDED_MAX: usize = 1 << 20;
 /// "No order before this one."
 const NO_ORDER: u32 = u32::MAX;
 
-/// Seats of one decision, one part or more.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Parts {
-    /// Most are of one block.
-    One(Part),
-    /// The others.
-    Many(Box<[Part]>),
-}
-
-impl Parts {
-    pub(crate) fn new(parts: &[Part]) -> Parts {
-        match parts {
-            [part] => Parts::One(*part),
-            _ => Parts::Many(parts.into()),
-        }
+impl Remembered for Ended {
+    fn key(&self) -> u64 {
+        self.hold.id.seq.0
     }
 
-    pub(crate) fn as_slice(&self) -> &[Part] {
-        match self {
-            Parts::One(part) => std::slice::from_ref(part),
-            Parts::Many(parts) => parts,
-        }
+    fn at(&self) -> TimeMs {
+        self.ended.at
     }
 }
 
-/// Seats taken for an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Hold {
-    /// Which.
-    pub id: HoldId,
-    /// Where.
-    pub showtime: ShowtimeId,
-    /// For whom.
-    pub entry: EntryId,
-    /// When it was made.
-    pub created_at: TimeMs,
-    /// Its deadline, the last one it had.
-    pub deadline: TimeMs,
-    pub(crate) parts: Parts,
+/// What an event says of a hold besides its id.
+#[derive(Clone, Copy)]
+pub(crate) struct Claim<'a> {
+    pub(crate) showtime: ShowtimeId,
+    pub(crate) entry: EntryId,
+    pub(crate) parts: &'a [Part],
 }
 
-impl Hold {
-    /// Its seats.
-    pub fn parts(&self) -> &[Part] {
-        self.parts.as_slice()
+impl Claim<'_> {
+    fn is_of(&self, hold: &Hold) -> bool {
+        hold.showtime == self.showtime && hold.entry == self.entry && hold.parts() == self.parts
     }
-
-    /// How many seats.
-    pub fn seats(&self) -> u32 {
-        self.parts().iter().map(|part| part.mask.count_ones()).sum()
-    }
-}
-
-/// What happened, when, and in which decision.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Moment {
-    /// When.
-    pub at: TimeMs,
-    /// The decision's last event.
-    pub seq: Seq,
-}
-
-/// A confirmed hold.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Order {
-    /// The hold that it was; the order has its id.
-    pub hold: Hold,
-    /// When it was confirmed.
-    pub confirmed: Moment,
-    /// When it was refunded, if it was.
-    pub refunded: Option<Moment>,
-    /// The order of the same buyer before it.
-    previous: u32,
-}
-
-/// How a hold ended that did not become an order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
-    /// It was given up.
-    Released,
-    /// Its deadline passed.
-    Expired,
-}
-
-/// A hold that ended; remembered for a day.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// The hold that it was.
-    pub hold: Hold,
-    /// When it ended.
-    pub ended: Moment,
-    /// How.
-    pub how: Ending,
-}
-
-/// What became of a hold.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum HoldView<'a> {
-    /// It is active.
-    Active(&'a Hold),
-    /// It is an order, refunded or not.
-    Order(&'a Order),
-    /// It ended within the last day.
-    Ended(&'a Ended),
-}
-
-impl<'a> HoldView<'a> {
-    /// The hold that it is or was.
-    pub fn hold(self) -> &'a Hold {
-        match self {
-            HoldView::Active(hold) => hold,
-            HoldView::Order(order) => &order.hold,
-            HoldView::Ended(ended) => &ended.hold,
-        }
-    }
-}
-
-/// What stands in a slab record.
-#[derive(Clone, Debug)]
-enum Slot {
-    Free,
-    Active(Box<Hold>),
-    Order(u32),
 }
 
 /// The holds and orders of a shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Holds {
-    slots: Vec<Slot>,
+    slots: Slots,
+    /// Active holds, and among them places that are free.
+    active: Vec<Hold>,
+    free: Vec<u32>,
     orders: Vec<Order>,
     /// Refunded orders by the hold's number: their records may be another hold's by now.
     refunded: IdMap<Seq, u32>,
-    newest: IdMap<BuyerId, u32>,
+    /// Each buyer's newest order.
+    newest: Index,
     ended: Recent<Ended>,
 }
 
 impl Holds {
     pub(crate) fn new() -> Holds {
         Holds {
-            slots: Vec::new(),
+            slots: Slots::default(),
+            active: Vec::new(),
+            free: Vec::new(),
             orders: Vec::new(),
             refunded: IdMap::default(),
-            newest: IdMap::default(),
+            newest: Index::default(),
             ended: Recent::new(ENDED_MAX),
         }
     }
 
     pub(crate) fn get(&self, id: HoldId) -> Option<HoldView<'_>> {
-        let view = match self.slots.get(id.slot.0 as usize) {
-            Some(Slot::Active(hold)) if hold.id == id => HoldView::Active(hold),
-            Some(Slot::Order(order)) if self.orders[*order as usize].hold.id == id => {
-                HoldView::Order(&self.orders[*order as usize])
-            }
-            _ => match self.refunded.get(&id.seq) {
-                Some(order) => HoldView::Order(&self.orders[*order as usize]),
-                None => HoldView::Ended(self.ended.get(id.seq.0)?),
-            },
+        let in_slot = match self.slots.get(id.slot) {
+            Slot::Free => None,
+            Slot::Active(number) => Some(HoldView::Active(&self.active[number as usize])),
+            Slot::Order(number) => Some(HoldView::Order(&self.orders[number as usize])),
         };
-        (view.hold().id == id).then_some(view)
+        let is_it = |view: &HoldView<'_>| view.hold().id == id;
+        in_slot.filter(is_it).or_else(|| self.get_past(id).filter(is_it))
+    }
+
+    /// Loads what stands in the record: of no meaning, but it is in the cache then.
+    #[inline]
+    pub(crate) fn touch_slot(&self, slot: HoldSlot) -> u64 {
+        self.slots.touch(slot)
+    }
+
+    /// Loads the hold or the order that stands in the record, as above.
+    #[inline]
+    pub(crate) fn touch(&self, slot: HoldSlot) -> u64 {
+        match self.slots.get(slot) {
+            Slot::Free => 0,
+            Slot::Active(number) => self.active[number as usize].id.seq.0,
+            Slot::Order(number) => self.orders[number as usize].hold.id.seq.0,
+        }
+    }
+
+    /// Loads where the hold will be entered when it ends, as above.
+    #[inline]
+    pub(crate) fn touch_ended(&self, id: HoldId) -> u64 {
+        self.ended.touch(id.seq.0)
+    }
+
+    /// Loads where the buyer's next order will be entered, as above.
+    #[inline]
+    pub(crate) fn touch_buyer(&self, buyer: BuyerId) -> u64 {
+        self.newest.touch(buyer.0)
+    }
+
+    /// A hold or an order that has given its record back.
+    fn get_past(&self, id: HoldId) -> Option<HoldView<'_>> {
+        match self.refunded.get(&id.seq) {
+            Some(order) => Some(HoldView::Order(&self.orders[*order as usize])),
+            None => self.ended.get(id.seq.0).map(HoldView::Ended),
+        }
     }
 
     /// Active holds, by record.
     pub(crate) fn active(&self) -> impl Iterator<Item = &Hold> {
         self.slots.iter().filter_map(|slot| match slot {
-            Slot::Active(hold) => Some(&**hold),
+            Slot::Active(number) => Some(&self.active[number as usize]),
             Slot::Free | Slot::Order(_) => None,
         })
+    }
+
+    /// How many holds are active.
+    pub(crate) fn active_len(&self) -> usize {
+        self.active.len() - self.free.len()
     }
 
     /// All orders, in the order of their confirmation.
@@ -192,8 +138,13 @@ impl Holds {
     }
 
     /// Ended holds, in the order of their ends.
-    pub(crate) fn ended(&self) -> impl ExactSizeIterator<Item = &Ended> {
-        self.ended.iter().map(|remembered| &remembered.value)
+    pub(crate) fn ended(&self) -> impl Iterator<Item = &Ended> {
+        self.ended.iter()
+    }
+
+    /// How many ended holds are remembered.
+    pub(crate) fn ended_len(&self) -> usize {
+        self.ended.len()
     }
 
     /// The orders of a buyer, newest first: all, or those before the order `before`, which is his.
@@ -203,7 +154,7 @@ impl Holds {
         before: Option<HoldId>,
     ) -> impl Iterator<Item = &Order> {
         let first = match before.map(|id| self.get(id)) {
-            None => self.newest.get(&buyer).copied(),
+            None => self.newest_of(buyer),
             Some(Some(HoldView::Order(order))) => Some(order.previous),
             Some(_) => None,
         };
@@ -223,7 +174,17 @@ impl Holds {
     /// A hold is made in its record.
     pub(crate) fn hold(&mut self, hold: Hold) -> Result<(), Contradiction> {
         let slot = self.free_slot(hold.id.slot)?;
-        *slot = Slot::Active(Box::new(hold));
+        let number = match self.free.pop() {
+            Some(number) => {
+                self.active[number as usize] = hold;
+                number
+            }
+            None => {
+                self.active.push(hold);
+                self.active.len() as u32 - 1
+            }
+        };
+        self.slots.set(slot, Slot::Active(number));
         Ok(())
     }
 
@@ -231,42 +192,38 @@ impl Holds {
     pub(crate) fn extend(
         &mut self,
         id: HoldId,
-        entry: EntryId,
+        claim: Claim<'_>,
         deadline: TimeMs,
     ) -> Result<(), Contradiction> {
-        match self.slots.get_mut(id.slot.0 as usize) {
-            Some(Slot::Active(hold)) if hold.id == id && hold.entry == entry => {
-                hold.deadline = deadline;
-                Ok(())
-            }
-            _ => Err(Contradiction::NotThatHold(id)),
-        }
+        let number = self.claimed(id, claim)?;
+        self.active[number as usize].deadline = deadline;
+        Ok(())
     }
 
     /// A hold of `buyer` becomes an order.
     pub(crate) fn confirm(
         &mut self,
         id: HoldId,
+        claim: Claim<'_>,
         buyer: BuyerId,
         confirmed: Moment,
-    ) -> Result<&Hold, Contradiction> {
-        let hold = self.take_active(id)?;
+    ) -> Result<(), Contradiction> {
+        let hold = self.take_claimed(id, claim)?;
         if confirmed.at >= hold.deadline {
             return Err(Contradiction::Deadline(id));
         }
-        self.add_order(Order { hold, confirmed, refunded: None, previous: NO_ORDER }, buyer)?;
-        let order = self.orders.last().expect("an order was added");
-        Ok(&order.hold)
+        self.add_order(hold, buyer, confirmed, None)
     }
 
     /// A hold is released or expires.
     pub(crate) fn end(
         &mut self,
         id: HoldId,
+        claim: Claim<'_>,
         how: Ending,
         ended: Moment,
     ) -> Result<(), Contradiction> {
-        let hold = self.take_active(id)?;
+        let hold = self.take_claimed(id, claim)?;
         if how == Ending::Expired && ended.at < hold.deadline {
             return Err(Contradiction::Deadline(id));
         }
@@ -275,79 +232,96 @@ impl Holds {
     }
 
     /// An order is given back; its record is free.
-    pub(crate) fn refund(&mut self, id: HoldId, refunded: Moment) -> Result<(), Contradiction> {
-        let unknown = Contradiction::NotThatHold(id);
-        let Some(slot) = self.slots.get_mut(id.slot.0 as usize) else { return Err(unknown) };
-        let Slot::Order(index) = *slot else { return Err(unknown) };
-        let order = &mut self.orders[index as usize];
-        if order.hold.id != id {
-            return Err(unknown);
+    pub(crate) fn refund(
+        &mut self,
+        id: HoldId,
+        claim: Claim<'_>,
+        refunded: Moment,
+    ) -> Result<(), Contradiction> {
+        let Slot::Order(number) = self.slots.get(id.slot) else {
+            return Err(self.not_claimed(id, claim));
+        };
+        let order = &mut self.orders[number as usize];
+        if order.hold.id != id || !claim.is_of(&order.hold) {
+            return Err(self.not_claimed(id, claim));
         }
         order.refunded = Some(refunded);
-        *slot = Slot::Free;
-        self.refunded.insert(id.seq, index);
+        self.slots.set(id.slot, Slot::Free);
+        self.refunded.insert(id.seq, number);
         Ok(())
     }
 
     /// Puts an ended hold among those remembered.
     pub(crate) fn remember(&mut self, ended: Ended) {
-        self.ended.insert(ended.hold.id.seq.0, ended.ended.at, ended);
+        self.ended.insert(ended);
     }
 
     /// Makes room for what a snapshot has.
     pub(crate) fn reserve(&mut self, orders: usize) {
         self.orders.reserve(orders);
         self.newest.reserve(orders);
-        self.slots.reserve(orders);
-    }
-
-    /// Puts an order of `buyer` back behind those that were confirmed before it.
-    pub(crate) fn restore_order(
-        &mut self,
-        hold: Hold,
-        confirmed: Moment,
-        refunded: Option<Moment>,
-        buyer: BuyerId,
-    ) -> Result<(), Contradiction> {
-        self.add_order(Order { hold, confirmed, refunded, previous: NO_ORDER }, buyer)
     }
 
     /// Puts an order of `buyer` behind all others; refunded ones leave their record alone.
-    fn add_order(&mut self, mut order: Order, buyer: BuyerId) -> Result<(), Contradiction> {
-        let (id, index) = (order.hold.id, self.orders.len() as u32);
-        match order.refunded {
-            None => *self.free_slot(id.slot)? = Slot::Order(index),
+    pub(crate) fn add_order(
+        &mut self,
+        hold: Hold,
+        buyer: BuyerId,
+        confirmed: Moment,
+        refunded: Option<Moment>,
+    ) -> Result<(), Contradiction> {
+        let (id, number) = (hold.id, self.orders.len() as u32);
+        match refunded {
+            None => {
+                let slot = self.free_slot(id.slot)?;
+                self.slots.set(slot, Slot::Order(number));
+            }
             Some(_) => {
-                self.refunded.insert(id.seq, index);
+                self.refunded.insert(id.seq, number);
             }
         }
-        order.previous = self.newest.insert(buyer, index).unwrap_or(NO_ORDER);
-        self.orders.push(order);
+        let orders = &self.orders;
+        let has_id = |number: u32| orders[number as usize].buyer == buyer;
+        let previous = self.newest.replace(buyer.0, number, has_id).unwrap_or(NO_ORDER);
+        self.orders.push(Order { hold, confirmed, refunded, buyer, previous });
         Ok(())
     }
 
-    fn free_slot(&mut self, slot: HoldSlot) -> Result<&mut Slot, Contradiction> {
-        let taken = Contradiction::SlotTaken(slot);
-        // A bound on what a damaged event can make us allocate.
-        if slot.0 >= SLOTS_MAX {
-            return Err(taken);
-        }
-        let index = slot.0 as usize;
-        if index >= self.slots.len() {
-            self.slots.resize(index + 1, Slot::Free);
-        }
-        match &mut self.slots[index] {
-            free @ Slot::Free => Ok(free),
-            Slot::Active(_) | Slot::Order(_) => Err(taken),
-        }
+    fn newest_of(&self, buyer: BuyerId) -> Option<u32> {
+        self.newest.get(buyer.0, |number| self.orders[number as usize].buyer == buyer)
     }
 
-    fn take_active(&mut self, id: HoldId) -> Result<Hold, Contradiction> {
-        let unknown = Contradiction::NotThatHold(id);
-        let Some(slot) = self.slots.get_mut(id.slot.0 as usize) else { return Err(unknown) };
-        match std::mem::replace(slot, Slot::Free) {
-            Slot::Active(hold) if hold.id == id => Ok(*hold),
-            _ => Err(unknown),
+    /// The record, if it is one and free.
+    fn free_slot(&self, slot: HoldSlot) -> Result<HoldSlot, Contradiction> {
+        let is_free = slot.0 < SLOTS_MAX && self.slots.get(slot) == Slot::Free;
+        if is_free { Ok(slot) } else { Err(Contradiction::SlotTaken(slot)) }
+    }
+
+    /// The place of an active hold of which an event is right.
+    fn claimed(&self, id: HoldId, claim: Claim<'_>) -> Result<u32, Contradiction> {
+        if let Slot::Active(number) = self.slots.get(id.slot) {
+            let hold = &self.active[number as usize];
+            if hold.id == id && claim.is_of(hold) {
+                return Ok(number);
+            }
+        }
+        Err(self.not_claimed(id, claim))
+    }
+
+    /// Takes out an active hold of which an event is right.
+    fn take_claimed(&mut self, id: HoldId, claim: Claim<'_>) -> Result<Hold, Contradiction> {
+        let number = self.claimed(id, claim)?;
+        self.slots.set(id.slot, Slot::Free);
+        self.free.push(number);
+        Ok(std::mem::replace(&mut self.active[number as usize], Hold::NONE))
+    }
+
+    /// Why an event is not right of a hold, or not of one that is what it needs.
+    #[cold]
+    fn not_claimed(&self, id: HoldId, claim: Claim<'_>) -> Contradiction {
+        match self.get(id) {
+            Some(view) if !claim.is_of(view.hold()) => Contradiction::NotOfHold(id),
+            _ => Contradiction::NotThatHold(id),
         }
     }
 }

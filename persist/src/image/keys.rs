@@ -2,7 +2,7 @@
 
 use tmomi_engine::ids::{EntryId, HoldId, LineNumber, RequestKey, Seq, ShowtimeId, TimeMs};
 
-use super::recent::Recent;
+use super::recent::{Recent, Remembered};
 
 /// Keys remembered at most: some 1.5 GB. A shard that takes more within a day forgets the oldest
 /// early.
@@ -78,10 +78,27 @@ pub struct KeyImage {
     pub outcome: Outcome,
 }
 
+/// A key with its hash.
+#[derive(Clone, Debug)]
+struct Hashed {
+    hash: u64,
+    key: KeyImage,
+}
+
+impl Remembered for Hashed {
+    fn key(&self) -> u64 {
+        self.hash
+    }
+
+    fn at(&self) -> TimeMs {
+        self.key.at
+    }
+}
+
 /// The keys of a shard.
 #[derive(Clone, Debug)]
 pub(crate) struct Keys {
-    recent: Recent<KeyImage>,
+    recent: Recent<Hashed>,
 }
 
 impl Keys {
@@ -90,7 +107,7 @@ impl Keys {
     }
 
     pub(crate) fn get(&self, hash: u64) -> Option<&KeyImage> {
-        self.recent.get(hash)
+        self.recent.get(hash).map(|hashed| &hashed.key)
     }
 
     /// Remembers the outcome, if the client sent a key at all.
@@ -100,22 +117,28 @@ impl Keys {
         }
     }
 
-    /// Makes room for what a snapshot has.
-    pub(crate) fn reserve(&mut self, keys: usize) {
-        self.recent.reserve(keys);
+    /// Loads where the key will be entered: of no meaning, but it is in the cache then.
+    #[inline]
+    pub(crate) fn touch(&self, key: RequestKey) -> u64 {
+        if key.is_some() { self.recent.touch(key.hash) } else { 0 }
     }
 
     /// Puts a key behind all others.
     pub(crate) fn restore(&mut self, hash: u64, key: KeyImage) {
-        self.recent.insert(hash, key.at, key);
+        self.recent.insert(Hashed { hash, key });
     }
 
     pub(crate) fn forget(&mut self, now: TimeMs) {
         self.recent.forget(now);
     }
 
+    /// How many there are.
+    pub(crate) fn len(&self) -> usize {
+        self.recent.len()
+    }
+
     /// Hash and image, oldest first.
-    pub(crate) fn iter(&self) -> impl ExactSizeIterator<Item = (u64, &KeyImage)> {
-        self.recent.iter().map(|remembered| (remembered.key, &remembered.value))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &KeyImage)> {
+        self.recent.iter().map(|hashed| (hashed.hash, &hashed.key))
     }
 }

@@ -5,14 +5,15 @@ use tmomi_engine::ids::{BuyerId, EntryId, LineNumber, TimeMs};
 use tmomi_engine::state::{EntryState, Place};
 
 use super::divergence::Contradiction;
-use super::id_map::IdMap;
+use super::index::Index;
 use super::positions::Positions;
 
 /// Entries of a showtime at most: as many as the engine makes.
 const ENTRIES_MAX: u32 = 1 << 28;
 
-/// One buyer in one showtime.
+/// One buyer in one showtime: half a cache line, and never parts of two.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(align(32))]
 pub struct Entry {
     /// Who.
     pub buyer: BuyerId,
@@ -25,6 +26,8 @@ pub struct Entry {
     /// When the session of an admitted entry ends.
     pub session_until: TimeMs,
 }
+
+const _: () = assert!(size_of::<Entry>() == 32);
 
 impl Entry {
     /// A slot that no committed event has named: as the engine says it.
@@ -45,7 +48,7 @@ impl Entry {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Line {
     entries: Vec<Entry>,
-    of_buyer: IdMap<BuyerId, EntryId>,
+    of_buyer: Index,
     positions: Positions,
     waiting: u32,
     active: u32,
@@ -60,11 +63,13 @@ impl Line {
         for (id, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_used()) {
             line.count(entry.place, 1);
             in_order += u32::from(entry.place == Place::Waiting);
-            let known = line.of_buyer.insert(entry.buyer, EntryId(id as u32));
+            let has_id = |other: u32| entries[other as usize].buyer == entry.buyer;
+            let known = line.of_buyer.get(entry.buyer.0, has_id);
             let waits = line.positions.waits(entry.number);
             if known.is_some() || waits != (entry.place == Place::Waiting) {
                 return None;
             }
+            line.of_buyer.insert(entry.buyer.0, id as u32);
         }
         let all = line.positions.ahead(LineNumber(u32::MAX));
         line.entries = entries;
@@ -88,11 +93,24 @@ impl Line {
     }
 
     pub(crate) fn entry_of(&self, buyer: BuyerId) -> Option<EntryId> {
-        self.of_buyer.get(&buyer).copied()
+        let has_id = |entry: u32| self.entries[entry as usize].buyer == buyer;
+        self.of_buyer.get(buyer.0, has_id).map(EntryId)
     }
 
     pub(crate) fn entry(&self, entry: EntryId) -> Option<&Entry> {
         self.entries.get(entry.0 as usize).filter(|entry| entry.is_used())
+    }
+
+    /// Loads what the entry is: of no meaning, but it is in the cache then.
+    #[inline]
+    pub(crate) fn touch(&self, entry: EntryId) -> u64 {
+        self.entries.get(entry.0 as usize).map_or(0, |entry| entry.buyer.0)
+    }
+
+    /// Loads where the buyer's entry is looked for, as above.
+    #[inline]
+    pub(crate) fn touch_buyer(&self, buyer: BuyerId) -> u64 {
+        self.of_buyer.touch(buyer.0)
     }
 
     fn entry_mut(&mut self, entry: EntryId) -> Result<&mut Entry, Contradiction> {
@@ -104,7 +122,7 @@ impl Line {
     pub(crate) fn enter(&mut self, entry: EntryId, buyer: BuyerId) -> Result<(), Contradiction> {
         let taken = Contradiction::EntryTaken { entry, buyer };
         let used = self.entry(entry).is_some();
-        if used || entry.0 >= ENTRIES_MAX || self.of_buyer.contains_key(&buyer) {
+        if used || entry.0 >= ENTRIES_MAX || self.entry_of(buyer).is_some() {
             return Err(taken);
         }
         let slots = self.entries.len().max(entry.0 as usize + 1);
@@ -113,7 +131,7 @@ impl Line {
         if !self.entries[entry.0 as usize].is_used() {
             return Err(taken);
         }
-        self.of_buyer.insert(buyer, entry);
+        self.of_buyer.insert(buyer.0, entry.0);
         Ok(())
     }
 

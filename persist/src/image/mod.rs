@@ -5,12 +5,15 @@
 //! event: seats that are held were free, what is confirmed was held, numbers come once. What
 //! contradicts that is a [`Divergence`], and nobody is told anything after it.
 
+mod ahead;
 mod apply;
 mod codec;
 mod decision;
 mod divergence;
+mod hold;
 mod holds;
 mod id_map;
+mod index;
 mod keys;
 mod line;
 mod positions;
@@ -18,6 +21,7 @@ mod recent;
 mod records;
 mod seats;
 mod showtime;
+mod slots;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -28,7 +32,7 @@ use tmomi_engine::state::{EntryState, HoldState, ShardState, ShowtimeState};
 pub use apply::Followed;
 pub use decision::Decision;
 pub use divergence::{Contradiction, Divergence};
-pub use holds::{Ended, Ending, Hold, HoldView, Moment, Order};
+pub use hold::{Ended, Ending, Hold, HoldView, Moment, Order};
 pub use keys::{KeyImage, Outcome};
 pub use line::Entry;
 pub use recent::REMEMBERED_MS;
@@ -51,7 +55,8 @@ pub struct Image {
     showtimes: BTreeMap<ShowtimeId, ShowtimeImage>,
     holds: Holds,
     keys: Keys,
-    decision: Decision,
+    /// The events that are applied next.
+    ahead: Decision,
     parts: Vec<Part>,
 }
 
@@ -71,7 +76,7 @@ impl Image {
             showtimes: BTreeMap::new(),
             holds: Holds::new(),
             keys: Keys::new(),
-            decision: Decision::default(),
+            ahead: Decision::default(),
             parts: Vec::new(),
         }
     }

@@ -9,7 +9,7 @@ use tmomi_engine::ids::{
 };
 use tmomi_engine::state::Place;
 
-use super::holds::{Ended, Ending, Hold, Moment, Parts};
+use super::hold::{Ended, Ending, Hold, Moment, Parts};
 use super::keys::{KeyImage, Outcome};
 use super::line::Entry;
 use super::showtime::Past;

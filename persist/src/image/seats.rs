@@ -152,6 +152,12 @@ impl Seats {
         self.blocks.get(block.0 as usize).map(|block| block.masks)
     }
 
+    /// Loads a block: of no meaning, but it is in the cache then.
+    #[inline]
+    pub(crate) fn touch(&self, part: Part) -> u64 {
+        self.blocks.get(part.block.0 as usize).map_or(0, |block| block.masks.held)
+    }
+
     /// The masks of all blocks, in their order.
     pub(crate) fn all_masks(&self) -> impl ExactSizeIterator<Item = &Masks> {
         self.blocks.iter().map(|block| &block.masks)
