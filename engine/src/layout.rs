@@ -27,6 +27,22 @@ pub struct LayoutSpec {
     pub sections: Vec<SectionSpec>,
 }
 
+impl LayoutSpec {
+    /// How many blocks its layout has, if it can be built: before any is made.
+    pub fn blocks(&self) -> u64 {
+        let blocks = |seats: u32| u64::from(seats.div_ceil(BLOCK_SEATS));
+        let of_row = |row: &RowSpec| row.runs.iter().map(|run| blocks(run.0.into())).sum::<u64>();
+        let of_section = |section: &SectionSpec| match section {
+            SectionSpec::Uniform { rows, seats_per_row, .. } => {
+                u64::from(*rows) * blocks(*seats_per_row)
+            }
+            SectionSpec::Rows(rows) => rows.iter().map(of_row).sum(),
+            SectionSpec::General { places, .. } => blocks(*places),
+        };
+        self.sections.iter().map(of_section).fold(0, u64::saturating_add)
+    }
+}
+
 /// One section.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SectionSpec {
@@ -369,6 +385,15 @@ mod tests {
         assert_eq!(built.seat(RowIndex(1), 70), None);
         assert_eq!(built.position(SeatAddr::new(BlockIndex(1), 5)), (Some(RowIndex(1)), 69));
         assert_eq!(built.capacity(), 75);
+        assert_eq!(built.spec().blocks(), built.blocks().len() as u64);
+    }
+
+    #[test]
+    fn the_blocks_of_equal_rows_are_known_before_they_are_made() {
+        let (rows, tier) = (3, TierIndex(0));
+        let rows = SectionSpec::Uniform { rows, seats_per_row: 65, tier, first_distance: 0 };
+        let built = layout(vec![rows]);
+        assert_eq!((built.spec().blocks(), built.blocks().len()), (6, 6));
     }
 
     #[test]
@@ -379,12 +404,14 @@ mod tests {
         assert_eq!(tiers, [0, 3, 0]);
         assert_eq!(built.sections()[0].tiers, [TierIndex(0), TierIndex(3)]);
         assert_eq!(built.seat(RowIndex(0), 4), Some(SeatAddr::new(BlockIndex(2), 1)));
+        assert_eq!(built.spec().blocks(), 3);
     }
 
     #[test]
     fn places_are_counted_through_the_section() {
         let general = SectionSpec::General { places: 130, tier: TierIndex(0) };
         let built = layout(vec![general]);
+        assert_eq!(built.spec().blocks(), 3);
         assert_eq!(built.place(SectionIndex(0), 129), Some(SeatAddr::new(BlockIndex(2), 1)));
         assert_eq!(built.place(SectionIndex(0), 130), None);
         assert_eq!(built.position(SeatAddr::new(BlockIndex(2), 1)), (None, 129));

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use tmomi_engine::SeatState;
 use tmomi_engine::ids::{Epoch, Seq, ShowtimeId, TimeMs};
+use tmomi_engine::layout::Layout;
 
 use super::Image;
 use super::divergence::Contradiction;
@@ -20,7 +21,7 @@ use crate::layout_codec::{self, LayoutCodecError};
 use crate::wire::{self, Decode, WireError};
 
 /// The version of the encoding that this program writes and reads.
-pub(super) const FORMAT: u32 = 2;
+pub(super) const FORMAT: u32 = 3;
 
 /// Bytes that are no image.
 #[derive(Debug, thiserror::Error)]
@@ -144,7 +145,12 @@ impl Image {
         let id = ShowtimeId(record.id);
         let inconsistent = ImageCodecError::Inconsistent(id);
         let ascending = self.showtimes.last_key_value().is_none_or(|(last, _)| *last < id);
-        let layout = self.share(layout_codec::build(&record.layout)?);
+        let spec = layout_codec::decode(&record.layout)?;
+        // The seats' masks are there, so building as many blocks takes no more than they do.
+        if spec.blocks() != record.held.len() as u64 {
+            return Err(inconsistent);
+        }
+        let layout = self.share(Layout::build(spec).map_err(LayoutCodecError::from)?);
         let seats = Seats::restore(&layout, &record.held, &record.sold, &record.blocked);
         let positions = Positions::restore(record.numbers_given, record.numbers_waiting);
         let entries: Vec<Entry> = record.entries.into_iter().map(Entry::from).collect();

@@ -94,6 +94,13 @@ pub(super) struct HoldIdRecord {
     seq: u64,
 }
 
+/// A block and a mask.
+type PartRecord = (u32, u64);
+
+/// The first part of a hold without seats: nobody decides one, but an event could say it.
+const NO_PART: PartRecord = (0, 0);
+
+/// The first part stands apart: most holds have no other, and no list is made for them then.
 #[derive(Encode, Decode)]
 pub(super) struct HoldRecord {
     id: HoldIdRecord,
@@ -101,7 +108,8 @@ pub(super) struct HoldRecord {
     entry: u32,
     created_at: u64,
     deadline: u64,
-    parts: Vec<(u32, u64)>,
+    first: PartRecord,
+    more: Vec<PartRecord>,
 }
 
 #[derive(Encode, Decode)]
@@ -250,29 +258,34 @@ impl From<HoldIdRecord> for HoldId {
 
 impl From<&Hold> for HoldRecord {
     fn from(hold: &Hold) -> HoldRecord {
+        let part = |part: &Part| (part.block.0, part.mask);
+        let (first, more) = hold.parts().split_first().unzip();
         HoldRecord {
             id: hold.id.into(),
             showtime: hold.showtime.0,
             entry: hold.entry.0,
             created_at: hold.created_at.0,
             deadline: hold.deadline.0,
-            parts: hold.parts().iter().map(|part| (part.block.0, part.mask)).collect(),
+            first: first.map_or(NO_PART, part),
+            more: more.unwrap_or_default().iter().map(part).collect(),
         }
     }
 }
 
 impl From<HoldRecord> for Hold {
     fn from(hold: HoldRecord) -> Hold {
-        let part = |&(block, mask): &(u32, u64)| Part { block: BlockIndex(block), mask };
+        let part = |(block, mask): PartRecord| Part { block: BlockIndex(block), mask };
+        let (first, more) = (hold.first, hold.more);
         Hold {
             id: hold.id.into(),
             showtime: ShowtimeId(hold.showtime),
             entry: EntryId(hold.entry),
             created_at: TimeMs(hold.created_at),
             deadline: TimeMs(hold.deadline),
-            parts: match &hold.parts[..] {
-                [one] => Parts::One(part(one)),
-                parts => Parts::Many(parts.iter().map(part).collect()),
+            parts: match more.is_empty() {
+                true if first == NO_PART => Parts::Many(Box::default()),
+                true => Parts::One(part(first)),
+                false => Parts::Many([first].into_iter().chain(more).map(part).collect()),
             },
         }
     }
