@@ -23,6 +23,9 @@ use crate::wire::{self, Decode, WireError};
 /// The version of the encoding that this program writes and reads.
 pub(super) const FORMAT: u32 = 3;
 
+/// Orders that are read, and the memory of whose buyers is asked for, before one is added.
+const ORDERS_AHEAD: usize = 32;
+
 /// Bytes that are no image.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageCodecError {
@@ -109,8 +112,13 @@ impl Image {
             image.holds.hold(hold).map_err(ImageCodecError::Holds)?;
         }
         image.holds.reserve(input.at_most(head.orders));
-        for _ in 0..head.orders {
-            image.add_order(input.take()?)?;
+        let mut ahead = Vec::with_capacity(ORDERS_AHEAD);
+        for at in (0..head.orders).step_by(ORDERS_AHEAD) {
+            for _ in at..head.orders.min(at + ORDERS_AHEAD as u64) {
+                ahead.push(input.take::<OrderRecord>()?);
+            }
+            image.ask_for_buyers(ahead.iter().map(OrderRecord::whose));
+            ahead.drain(..).try_for_each(|order| image.add_order(order))?;
         }
         for _ in 0..head.ended {
             image.holds.remember(input.take::<EndedRecord>()?.into());

@@ -156,6 +156,13 @@ enum OutcomeRecord {
     Unblocked { showtime: u32, seats: u32, seq: u64 },
 }
 
+impl OrderRecord {
+    /// Where it was bought, and by whom.
+    pub(super) fn whose(&self) -> (ShowtimeId, EntryId) {
+        (ShowtimeId(self.hold.showtime), EntryId(self.hold.entry))
+    }
+}
+
 impl From<Past> for PastRecord {
     fn from(past: Past) -> PastRecord {
         match past {
