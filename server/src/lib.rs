@@ -29,6 +29,7 @@ pub(crate) mod logging;
 pub(crate) mod metrics;
 pub(crate) mod openapi;
 pub(crate) mod opening;
+pub(crate) mod outlet;
 pub(crate) mod pages;
 pub(crate) mod problem;
 pub(crate) mod refusals;

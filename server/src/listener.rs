@@ -1,6 +1,8 @@
 //! The accept loop: connection limits, HTTP limits, time-outs, and an orderly end.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
@@ -9,7 +11,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, Response};
 use bytes::Bytes;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
@@ -21,6 +23,8 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::front::Front;
+use crate::metrics::Metrics;
+use crate::outlet::{Endless, Handover};
 use crate::stop::Stop;
 use crate::wire::{Activity, Answering, Verdict, WRITE_TIMEOUT, Wire};
 
@@ -96,20 +100,15 @@ impl Listener {
             };
             match accepted {
                 Ok((stream, address)) => {
-                    let Some(slot) = self.admit(address.ip()) else { continue };
+                    let Some(slot) = self.admit(address.ip(), &front) else { continue };
                     let connection = Connection {
                         stream,
                         address: address.ip(),
                         front: Arc::clone(&front),
                         builder: Arc::clone(&builder),
-                        _slot: slot,
+                        slot,
                     };
-                    let (stop, metrics) = (stop.clone(), Arc::clone(front.metrics()));
-                    tokio::spawn(async move {
-                        metrics.connections.add();
-                        connection.serve(stop).await;
-                        metrics.connections.remove();
-                    });
+                    tokio::spawn(connection.serve(stop.clone()));
                 }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
@@ -129,7 +128,7 @@ impl Listener {
 
     /// A place for one more connection of `address`, if there is one. Without one the socket is
     /// closed at once, which a client sees sooner than silence.
-    fn admit(&self, address: IpAddr) -> Option<Slot> {
+    fn admit(&self, address: IpAddr, front: &Front) -> Option<Slot> {
         let permit = Arc::clone(&self.permits).try_acquire_owned().ok()?;
         let address = address.to_canonical();
         if let Some(limit) = self.limits.per_address {
@@ -141,7 +140,9 @@ impl Listener {
             *count += 1;
         }
         let addresses = self.limits.per_address.map(|_| Arc::clone(&self.addresses));
-        Some(Slot { address, addresses, _permit: permit })
+        let metrics = Arc::clone(front.metrics());
+        metrics.connections.add();
+        Some(Slot { address, addresses, metrics, _permit: permit })
     }
 }
 
@@ -149,11 +150,13 @@ impl Listener {
 struct Slot {
     address: IpAddr,
     addresses: Option<Arc<Mutex<HashMap<IpAddr, u32>>>>,
+    metrics: Arc<Metrics>,
     _permit: OwnedSemaphorePermit,
 }
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        self.metrics.connections.remove();
         let Some(addresses) = &self.addresses else { return };
         let mut addresses = addresses.lock();
         if let Some(count) = addresses.get_mut(&self.address) {
@@ -195,23 +198,28 @@ struct Connection {
     address: IpAddr,
     front: Arc<Front>,
     builder: Arc<Builder<TokioExecutor>>,
-    _slot: Slot,
+    slot: Slot,
 }
 
 impl Connection {
     async fn serve(self, stop: Stop) {
-        let Connection { stream, address, front, builder, _slot } = self;
+        let activity = Arc::new(Activity::new(self.front.clock()));
+        let slot = self.converse(&activity, stop).await;
+        if let Some(outlet) = activity.handover.take() {
+            // In a task of its own: this one is as large as hyper's connection was.
+            tokio::spawn(async move {
+                outlet.await;
+                drop(slot);
+            });
+        }
+    }
+
+    /// Speaks HTTP until the connection ends, or one of its answers goes on without hyper.
+    async fn converse(self, activity: &Arc<Activity>, stop: Stop) -> Slot {
+        let Connection { stream, address, front, builder, slot } = self;
         prepare(&stream);
-        let activity = Arc::new(Activity::new(front.clock()));
-        let io = TokioIo::new(Wire::new(stream, Arc::clone(&activity)));
-        let service = service_fn(|request: Request<Incoming>| {
-            let answering = activity.request();
-            let front = Arc::clone(&front);
-            async move {
-                let response = front.serve(address, request).await?;
-                Ok::<_, std::convert::Infallible>(response.map(|body| Answer { body, answering }))
-            }
-        });
+        let io = TokioIo::new(Wire::new(stream, Arc::clone(activity)));
+        let service = service_fn(|request| answer(&front, activity, address, request));
         let mut connection = pin!(builder.serve_connection(io, service));
         let mut stopped = pin!(stop.stopped());
         let mut stopping = false;
@@ -220,18 +228,47 @@ impl Connection {
             tokio::select! {
                 biased;
                 // What went wrong with one client's connection is of no interest to anybody.
-                _ = connection.as_mut() => return,
+                _ = connection.as_mut() => return slot,
+                // Right behind hyper, which is all that can change it.
+                () = handed_over(&activity.handover) => return slot,
                 () = &mut stopped, if !stopping => {
                     stopping = true;
                     connection.as_mut().graceful_shutdown();
                 }
                 () = &mut look => match activity.verdict() {
                     Verdict::Wait(rest) => look.set(tokio::time::sleep(rest)),
-                    Verdict::Close(farewell) => return activity.say(farewell),
+                    Verdict::Close(farewell) => {
+                        activity.say(farewell);
+                        return slot;
+                    }
                 },
             }
         }
     }
+}
+
+/// Answers one request of a connection.
+fn answer(
+    front: &Arc<Front>,
+    activity: &Arc<Activity>,
+    address: IpAddr,
+    request: Request<Incoming>,
+) -> impl Future<Output = Result<Response<Answer>, Infallible>> + use<> {
+    let answering = activity.request();
+    let (front, activity) = (Arc::clone(front), Arc::clone(activity));
+    async move {
+        let suits = Handover::suits(&request);
+        let mut response = front.serve(address, request).await?;
+        if suits && response.extensions().get::<Endless>().is_some() {
+            response = Handover::offer(&activity, response);
+        }
+        Ok(response.map(|body| Answer { body, answering }))
+    }
+}
+
+/// Resolves when hyper has done its part of an answer that goes on.
+fn handed_over(handover: &Handover) -> impl Future<Output = ()> {
+    poll_fn(|_| if handover.is_flushed() { Poll::Ready(()) } else { Poll::Pending })
 }
 
 /// Sets what makes a connection quick, and its end noticed. A connection that is gone already is

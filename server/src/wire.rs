@@ -18,6 +18,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::clock::SystemClock;
+use crate::outlet::Handover;
 
 /// A request's head must be complete so long after its first byte, and the first byte of a
 /// connection so long after its start.
@@ -76,6 +77,8 @@ pub(crate) struct Activity {
     /// with a number of its own.
     given: Mutex<BTreeSet<(u64, u64)>>,
     next_given: AtomicU64,
+    /// Whether the socket is to outlive hyper.
+    pub(crate) handover: Handover,
 }
 
 impl Activity {
@@ -91,6 +94,7 @@ impl Activity {
             stalled_since: AtomicU64::new(0),
             given: Mutex::default(),
             next_given: AtomicU64::new(0),
+            handover: Handover::new(),
         };
         activity.quiet_since.store(activity.now(), Ordering::Relaxed);
         activity
@@ -206,7 +210,8 @@ impl Drop for Answering {
 /// The socket as hyper sees it.
 #[derive(Debug)]
 pub(crate) struct Wire {
-    stream: TcpStream,
+    /// There until the end.
+    stream: Option<TcpStream>,
     activity: Arc<Activity>,
     scan: Scan,
 }
@@ -214,7 +219,11 @@ pub(crate) struct Wire {
 impl Wire {
     /// Watches `stream`.
     pub(crate) fn new(stream: TcpStream, activity: Arc<Activity>) -> Wire {
-        Wire { stream, activity, scan: Scan::default() }
+        Wire { stream: Some(stream), activity, scan: Scan::default() }
+    }
+
+    fn stream(&mut self) -> Pin<&mut TcpStream> {
+        Pin::new(self.stream.as_mut().expect("it is taken when all else is over"))
     }
 
     /// Looks at bytes before hyper does.
@@ -242,7 +251,7 @@ impl AsyncRead for Wire {
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buf.filled().len();
-        match Pin::new(&mut self.stream).poll_read(cx, buf) {
+        match self.stream().poll_read(cx, buf) {
             Poll::Ready(Ok(())) if buf.filled().len() > before => {
                 Poll::Ready(self.look(&buf.filled()[before..]))
             }
@@ -257,7 +266,7 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write(cx, buf);
+        let result = self.stream().poll_write(cx, buf);
         self.activity.bytes_written(result.is_pending());
         result
     }
@@ -267,26 +276,32 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let result = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        let result = self.stream().poll_write_vectored(cx, bufs);
         self.activity.bytes_written(result.is_pending());
         result
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        // hyper asks for it when it has nothing left to write. A socket has nothing to flush.
+        self.activity.handover.flushed();
+        self.stream().poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.stream().poll_shutdown(cx)
     }
 }
 
 impl Drop for Wire {
     fn drop(&mut self) {
+        let Some(stream) = self.stream.take() else { return };
+        if self.activity.handover.is_flushed() {
+            return self.activity.handover.give_back(stream);
+        }
         let farewell = self.activity.farewell.load(Ordering::Relaxed);
         let status = match farewell {
             _ if farewell == Farewell::BadRequest as u8 => "400 Bad Request",
@@ -295,7 +310,7 @@ impl Drop for Wire {
         };
         let bytes = format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: 0\r\n\r\n");
         // Whether it arrives is the client's affair.
-        let _ = self.stream.try_write(bytes.as_bytes());
+        let _ = stream.try_write(bytes.as_bytes());
     }
 }
 

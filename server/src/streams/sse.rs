@@ -13,6 +13,7 @@ use futures_util::stream::Stream;
 use serde::Serialize;
 use tmomi_engine::ids::{Epoch, Seq};
 
+use crate::outlet::Endless;
 use crate::text::parse_seq;
 
 /// How long a client waits before it comes back, in ms: at least this and less than twice this,
@@ -79,6 +80,7 @@ pub(crate) fn push_event(out: &mut String, name: &str, id: &str, data: &impl Ser
 /// The answer whose body is `chunks`, until they end.
 pub(crate) fn response(chunks: impl Stream<Item = Bytes> + Send + 'static) -> Response {
     let mut response = Response::new(Body::from_stream(chunks.map(Ok::<_, Infallible>)));
+    response.extensions_mut().insert(Endless);
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
