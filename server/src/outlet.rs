@@ -15,7 +15,7 @@
 //! `GET` of HTTP/1.1 goes this way: HTTP/2 shares its connection, HTTP/1.0 knows no chunks, and
 //! the answer to `HEAD` has no body.
 
-use std::io::{IoSlice, Write};
+use std::io::{self, IoSlice, Write};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -36,6 +36,9 @@ use crate::wire::{Activity, WRITE_TIMEOUT};
 
 /// Bytes that a client may send while it is answered; they are thrown away.
 const HEARD_BYTES_MAX: usize = 64 << 10;
+/// A chunk of so many bytes, with its head and its end, is put together before it is sent: the
+/// kernel takes one piece sooner than three.
+const COPIED_BYTES_MAX: usize = 2 << 10;
 /// The head of a chunk: a length in hexadecimal digits, and the end of its line.
 const CHUNK_HEAD_BYTES_MAX: usize = usize::BITS as usize / 4 + 2;
 
@@ -191,11 +194,9 @@ impl Outlet {
         write!(rest, "{:x}\r\n", chunk.len()).expect("there is room for every length");
         let used = CHUNK_HEAD_BYTES_MAX - rest.len();
         let all = used + chunk.len() + 2;
+        let pieces = [&head[..used], chunk, b"\r\n"];
         while self.sent < all {
-            let mut slices = [&head[..used], chunk, b"\r\n"].map(IoSlice::new);
-            let mut slices = &mut slices[..];
-            IoSlice::advance_slices(&mut slices, self.sent);
-            match Pin::new(&mut self.socket).poll_write_vectored(cx, slices) {
+            match self.poll_write(pieces, all, cx) {
                 Poll::Ready(Ok(count)) if count > 0 => {
                     self.sent += count;
                     self.patience = None;
@@ -205,6 +206,27 @@ impl Outlet {
             }
         }
         Poll::Ready(Ok(()))
+    }
+
+    fn poll_write(
+        &mut self,
+        pieces: [&[u8]; 3],
+        all: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let socket = Pin::new(&mut self.socket);
+        if all <= COPIED_BYTES_MAX {
+            let mut copy = [0; COPIED_BYTES_MAX];
+            let mut rest = &mut copy[..];
+            for piece in pieces {
+                rest.write_all(piece).expect("there is room for all");
+            }
+            return socket.poll_write(cx, &copy[self.sent..all]);
+        }
+        let mut slices = pieces.map(IoSlice::new);
+        let mut slices = &mut slices[..];
+        IoSlice::advance_slices(&mut slices, self.sent);
+        socket.poll_write_vectored(cx, slices)
     }
 
     fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<Gone> {
@@ -241,5 +263,78 @@ impl Future for Outlet {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         self.poll_all(cx).map(|_| ())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use futures_util::{StreamExt, stream};
+    use socket2::SockRef;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    /// Both ends of a connection, with buffers that are soon full.
+    async fn connection() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        SockRef::from(&listener).set_recv_buffer_size(2_048).expect("a small window");
+        let address = listener.local_addr().expect("bound");
+        let (client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let (client, (server, _)) = (client.expect("connected"), accepted.expect("accepted"));
+        SockRef::from(&server).set_send_buffer_size(2_048).expect("a small buffer");
+        SockRef::from(&client).set_recv_buffer_size(2_048).expect("a small window");
+        (client, server)
+    }
+
+    fn outlet(socket: TcpStream, body: Body) -> Outlet {
+        let (chunk, patience) = (None, None);
+        Outlet { socket, body: Some(body), chunk, sent: 0, heard: 0, patience }
+    }
+
+    /// The bytes of a chunked body, and whether it has an end.
+    fn decode(mut bytes: &[u8]) -> (Vec<u8>, bool) {
+        let mut body = Vec::new();
+        while let Some(end) = bytes.windows(2).position(|part| part == b"\r\n") {
+            let length = std::str::from_utf8(&bytes[..end]).expect("digits");
+            let length = usize::from_str_radix(length, 16).expect("hexadecimal");
+            let chunk = &bytes[end + 2..];
+            assert_eq!(&chunk[length..length + 2], b"\r\n");
+            body.extend_from_slice(&chunk[..length]);
+            bytes = &chunk[length + 2..];
+            if length == 0 {
+                assert!(bytes.is_empty(), "nothing comes after the last chunk");
+                return (body, true);
+            }
+        }
+        (body, false)
+    }
+
+    /// Planted bugs: a piece that was sent in part is sent from its beginning; an empty piece is
+    /// sent as the last chunk.
+    #[tokio::test]
+    async fn every_piece_arrives_whole_through_a_small_window() {
+        let sizes = [1, 0, COPIED_BYTES_MAX - 7, COPIED_BYTES_MAX, 30_000, 15, 16, 0, 999];
+        let piece = |(n, size): (usize, usize)| Bytes::from(vec![b'a' + n as u8; size]);
+        let pieces: Vec<Bytes> = sizes.into_iter().enumerate().map(piece).collect();
+        let body = stream::iter(pieces.clone()).map(Ok::<_, std::convert::Infallible>);
+        let (mut client, server) = connection().await;
+        let sending = tokio::spawn(outlet(server, Body::from_stream(body)));
+        let mut heard = Vec::new();
+        client.read_to_end(&mut heard).await.expect("an orderly end");
+        sending.await.expect("no panic");
+        let (body, ended) = decode(&heard);
+        assert!(ended && body == pieces.concat());
+    }
+
+    /// Planted bug: the reading side is looked at only while there is nothing to send.
+    #[tokio::test]
+    async fn who_hangs_up_is_noticed_though_the_socket_is_full() {
+        let (client, server) = connection().await;
+        let body = Body::from(vec![b'x'; 8 << 20]);
+        let mut sending = tokio::spawn(outlet(server, body));
+        let filled = std::time::Duration::from_millis(300);
+        assert!(tokio::time::timeout(filled, &mut sending).await.is_err(), "it waits");
+        SockRef::from(&client).shutdown(std::net::Shutdown::Write).expect("connected");
+        sending.await.expect("no panic");
     }
 }

@@ -33,8 +33,10 @@ const FRAME_EVERY: Duration = Duration::from_millis(50);
 const FRAME_EVERY_READER: Duration = Duration::from_micros(20);
 /// From one frame to the next at most while seats change.
 const FRAME_EVERY_MOST: Duration = Duration::from_secs(1);
-/// From one `counts` to the next at least.
+/// From one `counts` to the next at least, if it is sent by itself.
 const COUNTS_EVERY: Duration = Duration::from_millis(500);
+/// The same if it goes along with seats, when it costs no write of its own.
+const COUNTS_ALONG_EVERY: Duration = Duration::from_millis(250);
 /// How often what was applied is folded while the next frame waits for its time.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// So many commits a second do not overtake a hub.
@@ -151,7 +153,7 @@ impl Desk {
             let wake_at = match self.counts_due {
                 // What was folded during the rest wakes nobody any more.
                 _ if self.tracker.touched() => now,
-                true => next_comment.min(self.counts_at()),
+                true => next_comment.min(self.counts_at(COUNTS_EVERY)),
                 false => next_comment,
             };
             tokio::select! {
@@ -221,25 +223,32 @@ impl Desk {
         self.text.clear();
         push_seq(&mut self.text, "reset", &seq);
         self.push(Kind::Seats);
+        self.hub.beats.send_modify(|_| ());
     }
 
-    /// Tells what was touched.
+    /// Tells what was touched. Readers are woken once, so what is told together is sent together.
     fn tell(&mut self) {
         self.counts_due |= self.tracker.take_counts_touched();
-        if self.tracker.seats_touched() {
+        let seats = self.tracker.seats_touched();
+        if seats {
             self.tell_seats();
         }
         let now = self.app.clock.since_start();
-        if self.counts_due && now >= self.counts_at() {
+        let every = if seats { COUNTS_ALONG_EVERY } else { COUNTS_EVERY };
+        let counts = self.counts_due && now >= self.counts_at(every);
+        if counts {
             self.counts_due = false;
             self.counts_told = Some(now);
             self.tell_counts();
         }
+        if seats || counts {
+            self.hub.beats.send_modify(|_| ());
+        }
     }
 
     /// When counts may be told next.
-    fn counts_at(&self) -> Duration {
-        self.counts_told.map_or(Duration::ZERO, |told| told + COUNTS_EVERY)
+    fn counts_at(&self, every: Duration) -> Duration {
+        self.counts_told.map_or(Duration::ZERO, |told| told + every)
     }
 
     fn tell_seats(&mut self) {
@@ -273,8 +282,6 @@ impl Desk {
         let mut shared = self.hub.shared.lock();
         shared.frames.advance(self.tracker.seq());
         shared.frames.push(kind, Bytes::copy_from_slice(self.text.as_bytes()));
-        drop(shared);
-        self.hub.beats.send_modify(|_| ());
     }
 
     /// Ends the hub unless somebody came.
@@ -347,7 +354,7 @@ impl SeatReader {
                 if shared.closed {
                     return None;
                 }
-                shared.frames.take(&mut self.cursor, self.floor)
+                shared.frames.gather(&mut self.cursor, self.floor)
             };
             match taken {
                 Taken::Frame(bytes) => return Some(bytes),

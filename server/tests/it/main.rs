@@ -14,6 +14,7 @@ mod idempotency;
 mod line;
 mod mass;
 mod offers;
+mod outlet;
 mod overload;
 mod readme;
 mod refusals;

@@ -50,6 +50,24 @@ impl Raw {
         self.stream.write_all(bytes).await.is_ok()
     }
 
+    /// Ends the sending side only.
+    pub(crate) async fn half_close(&mut self) {
+        self.stream.shutdown().await.expect("a connected socket");
+    }
+
+    /// Reads until `text` has come; gives all that came, and panics if that is not it.
+    pub(crate) async fn read_until(&mut self, text: &str, within: Duration) -> String {
+        let (end, mut heard) = (Instant::now() + within, String::new());
+        let mut buffer = vec![0; 16 * 1024];
+        while !heard.contains(text) {
+            let read = tokio::time::timeout_at(end, self.stream.read(&mut buffer)).await;
+            let count = read.ok().and_then(Result::ok).filter(|count| *count > 0);
+            let count = count.unwrap_or_else(|| panic!("no {text} in {heard}"));
+            heard.push_str(&String::from_utf8_lossy(&buffer[..count]));
+        }
+        heard
+    }
+
     /// Reads until the server closes or `within` has passed.
     pub(crate) async fn read_to_close(&mut self, within: Duration) -> Outcome {
         let start = Instant::now();
