@@ -323,7 +323,7 @@ const STUCK: usize = 8;
 
 /// Readers with a tiny window who do not read slow no sale and cost little; who reads on is told
 /// that he missed something, and who never does is closed. Planted bugs: frames wait for the
-/// slowest; the time that no byte was taken is not looked at.
+/// slowest; the kernel is not asked to watch who takes no byte.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_reader_that_never_reads_slows_no_sale() {
     let port = crate::support::server::free_port();
