@@ -89,7 +89,6 @@
 //! | `wheel`, `keeper` | timers; the one thread that drains, expires and admits |
 //! | `handle`, `engine`, `house` | the operations in terms of the words above |
 //! | [`naive`] | the same operations behind plain collections, for tests and benches |
-#![forbid(unsafe_code)]
 
 mod back;
 mod best;
