@@ -1,7 +1,6 @@
 //! Cross-origin calls (the Fetch standard's CORS protocol): none, unless the settings name
 //! origins. Named ones may send tokens in headers, and cookies.
 
-use axum::body::Body;
 use axum::http::header::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
@@ -50,7 +49,7 @@ impl Cors {
 
 impl Allowed {
     /// The answer to a preflight, if the request is one.
-    pub(crate) fn preflight(&self, request: &Request<Body>) -> Option<Response> {
+    pub(crate) fn preflight<B>(&self, request: &Request<B>) -> Option<Response> {
         let asks = request.headers().contains_key(ACCESS_CONTROL_REQUEST_METHOD);
         if request.method() != Method::OPTIONS || !asks {
             return None;

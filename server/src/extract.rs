@@ -61,9 +61,9 @@ impl FromRequestParts<AppState> for Admin {
     }
 }
 
-/// The variable segments of the path.
+/// The variable segment of the path.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Ids(Vec<String>);
+pub(crate) struct Ids(String);
 
 impl FromRequestParts<AppState> for Ids {
     type Rejection = Problem;
@@ -71,18 +71,18 @@ impl FromRequestParts<AppState> for Ids {
     async fn from_request_parts(parts: &mut Parts, app: &AppState) -> Result<Ids> {
         // A segment that is not UTF-8 names nothing.
         let params = RawPathParams::from_request_parts(parts, app).await;
-        let texts = params.iter().flat_map(|params| params.iter().map(|(_, text)| text.to_owned()));
-        Ok(Ids(texts.collect()))
+        let text = params.as_ref().ok().and_then(|params| params.iter().next());
+        Ok(Ids(text.map_or_else(String::new, |(_, text)| text.to_owned())))
     }
 }
 
 impl Ids {
-    /// The first segment as text.
+    /// The segment as text; empty if there is none.
     pub(crate) fn text(&self) -> &str {
-        self.0.first().map_or("", String::as_str)
+        &self.0
     }
 
-    /// The first segment as a catalog id.
+    /// The segment as a catalog id.
     ///
     /// # Errors
     ///
@@ -94,7 +94,7 @@ impl Ids {
         number.ok_or_else(|| Problem::not_found(what))
     }
 
-    /// The first segment as the id of a showtime.
+    /// The segment as the id of a showtime.
     ///
     /// # Errors
     ///
@@ -309,16 +309,25 @@ fn too_large(bytes_max: usize) -> Problem {
 /// # Errors
 ///
 /// 400 `bad-request`.
-pub(crate) fn parse_json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T> {
+pub(crate) fn parse_json<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(bytes);
-    let parsed = serde_path_to_error::deserialize(&mut reader);
-    let Object(value) = parsed.map_err(|error| {
-        let pointer = pointer_of(error.path());
-        let problem = Problem::bad_request(error.inner().to_string());
-        if pointer.is_empty() { problem } else { problem.at(pointer) }
-    })?;
-    reader.end().map_err(|_| Problem::bad_request("the body goes on after its value"))?;
-    Ok(value)
+    match Object::deserialize(&mut reader) {
+        Ok(Object(value)) => {
+            reader.end().map_err(|_| Problem::bad_request("the body goes on after its value"))?;
+            Ok(value)
+        }
+        Err(error) => Err(misread::<T>(bytes, &error)),
+    }
+}
+
+/// What is wrong, and where. Keeping the path takes as long as reading, so only a body that cannot
+/// be read is read again with it.
+fn misread<'a, T: Deserialize<'a>>(bytes: &'a [u8], error: &serde_json::Error) -> Problem {
+    let mut reader = serde_json::Deserializer::from_slice(bytes);
+    let again = serde_path_to_error::deserialize::<_, Object<T>>(&mut reader);
+    let pointer = again.err().map(|error| pointer_of(error.path())).unwrap_or_default();
+    let problem = Problem::bad_request(error.to_string());
+    if pointer.is_empty() { problem } else { problem.at(pointer) }
 }
 
 /// Reads a member that is an object, or is missing: for `#[serde(default, deserialize_with =
@@ -421,12 +430,12 @@ mod tests {
 
     #[test]
     fn only_ids_as_we_write_them_are_ids() {
-        let number = |text: &str| Ids(vec![text.to_owned()]).number("show").ok();
+        let number = |text: &str| Ids(text.to_owned()).number("show").ok();
         assert_eq!(number("17"), Some(17));
         for text in ["", "0", "017", "+1", "-1", "1e3", "9007199254740992", "x"] {
             assert_eq!(number(text), None, "{text}");
         }
-        assert!(Ids(vec!["4294967296".to_owned()]).showtime().is_err());
+        assert!(Ids("4294967296".to_owned()).showtime().is_err());
     }
 
     #[test]

@@ -12,7 +12,6 @@ use axum::http::header::{CACHE_CONTROL, CONNECTION};
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode, Version};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt;
-use hyper::body::Body as _;
 use tower::Service;
 
 use crate::app::AppState;
@@ -28,13 +27,20 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) IpAddr);
 
-/// The id that the answer carries and the log has.
+/// The id that the answer carries and the log has, in 16 hexadecimal digits.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RequestId(u64);
 
 impl std::fmt::Display for RequestId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{:016x}", self.0)
+    }
+}
+
+impl RequestId {
+    fn header(self) -> HeaderValue {
+        let digit = |n: usize| b"0123456789abcdef"[(self.0 >> (60 - 4 * n)) as usize & 15];
+        HeaderValue::from_bytes(&std::array::from_fn::<u8, 16, _>(digit)).expect("hex digits")
     }
 }
 
@@ -75,16 +81,15 @@ impl Front {
         request: Request<B>,
     ) -> Result<Response, Infallible>
     where
-        B: http_body_util::BodyExt<Data = bytes::Bytes> + Send + 'static,
+        B: hyper::body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
         B::Error: Into<axum::BoxError>,
     {
         let started = self.app.clock.since_start();
         let id = RequestId(self.next_id.fetch_add(1, Ordering::Relaxed));
         let peer = Peer(self.client(address, &request));
         let version = request.version();
-        let mut request = request.map(Body::new);
+        let mut request = request;
         request.extensions_mut().insert(peer);
-        request.extensions_mut().insert(id);
         if request.headers().len() > crate::listener::HEAD_FIELDS_MAX {
             // HTTP/1 has refused it before; h2 counts bytes only.
             return Ok(StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE.into_response());
@@ -113,8 +118,7 @@ impl Front {
         if let Some(origin) = origin {
             origin.mark(headers);
         }
-        let text = HeaderValue::try_from(id.to_string()).expect("hex digits");
-        headers.insert(REQUEST_ID, text);
+        headers.insert(REQUEST_ID, id.header());
         // Answers are private unless their handler says otherwise.
         headers.entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         if version == Version::HTTP_2 {
@@ -129,13 +133,18 @@ impl Front {
         Ok(response)
     }
 
-    async fn call(&self, request: Request<Body>) -> Response {
+    async fn call<B>(&self, request: Request<B>) -> Response
+    where
+        B: hyper::body::Body<Data = bytes::Bytes> + Send + Unpin + 'static,
+        B::Error: Into<axum::BoxError>,
+    {
         // HTTP/2 can end one request without the connection.
         if request.version() == Version::HTTP_2 || request.body().is_end_stream() {
-            return self.call_router(request).await;
+            return self.call_router(request.map(Body::new)).await;
         }
         let leftover = Leftover::default();
-        let response = self.call_router(request.map(|body| leftover.watch(body))).await;
+        let watched = request.map(|body| Body::new(leftover.watch(body)));
+        let response = self.call_router(watched).await;
         if response.status() != StatusCode::REQUEST_TIMEOUT {
             leftover.discard();
         }
@@ -189,5 +198,17 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         self.running.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_has_the_id_as_the_log_has_it() {
+        for id in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            assert_eq!(RequestId(id).header(), RequestId(id).to_string());
+        }
     }
 }

@@ -8,10 +8,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::Body;
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::{Frame, SizeHint};
+use hyper::body::{Body, Frame, SizeHint};
 use parking_lot::Mutex;
 
 /// Bytes of a body that are thrown away at most: as many as the largest body may have.
@@ -20,13 +19,18 @@ const DISCARD_BYTES_MAX: usize = crate::extract::LARGE_BODY_BYTES_MAX;
 const DISCARD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Where a body comes back to.
-#[derive(Default)]
-pub(crate) struct Leftover(Arc<Mutex<Option<Body>>>);
+pub(crate) struct Leftover<B>(Arc<Mutex<Option<B>>>);
 
-impl Leftover {
+impl<B> Default for Leftover<B> {
+    fn default() -> Self {
+        Leftover(Arc::default())
+    }
+}
+
+impl<B: Body<Data = Bytes> + Send + Unpin + 'static> Leftover<B> {
     /// The same body, which comes back if it is dropped before its end.
-    pub(crate) fn watch(&self, body: Body) -> Body {
-        Body::new(Watched { body: Some(body), home: Arc::clone(&self.0) })
+    pub(crate) fn watch(&self, body: B) -> Watched<B> {
+        Watched { body: Some(body), home: Arc::clone(&self.0) }
     }
 
     /// Throws away what came back, while the answer is on its way.
@@ -37,7 +41,7 @@ impl Leftover {
     }
 }
 
-async fn discard(mut body: Body) {
+async fn discard(mut body: impl Body<Data = Bytes> + Unpin) {
     let mut bytes = 0;
     while let Some(Ok(frame)) = body.frame().await {
         bytes += frame.data_ref().map_or(0, Bytes::len);
@@ -47,19 +51,20 @@ async fn discard(mut body: Body) {
     }
 }
 
-struct Watched {
-    body: Option<Body>,
-    home: Arc<Mutex<Option<Body>>>,
+/// A body that is read by somebody else.
+pub(crate) struct Watched<B: Body> {
+    body: Option<B>,
+    home: Arc<Mutex<Option<B>>>,
 }
 
-impl hyper::body::Body for Watched {
+impl<B: Body<Data = Bytes> + Unpin> Body for Watched<B> {
     type Data = Bytes;
-    type Error = axum::Error;
+    type Error = B::Error;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         let Some(body) = &mut self.body else { return Poll::Ready(None) };
         let polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(None | Some(Err(_))) = polled {
@@ -69,19 +74,17 @@ impl hyper::body::Body for Watched {
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.as_ref().is_none_or(Body::is_end_stream)
+        self.body.as_ref().is_none_or(B::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.as_ref().map_or(SizeHint::with_exact(0), Body::size_hint)
+        self.body.as_ref().map_or(SizeHint::with_exact(0), B::size_hint)
     }
 }
 
-impl Drop for Watched {
+impl<B: Body> Drop for Watched<B> {
     fn drop(&mut self) {
-        if let Some(body) =
-            self.body.take().filter(|body| !axum::body::HttpBody::is_end_stream(body))
-        {
+        if let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) {
             *self.home.lock() = Some(body);
         }
     }
@@ -90,14 +93,15 @@ impl Drop for Watched {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use http_body_util::Full;
 
     #[tokio::test]
     async fn only_what_was_not_read_comes_back() {
         let leftover = Leftover::default();
-        let read = leftover.watch(Body::from("abc")).collect().await.expect("three bytes");
+        let read = leftover.watch(Full::from("abc")).collect().await.expect("three bytes");
         assert_eq!(read.to_bytes(), "abc");
         assert!(leftover.0.lock().is_none());
-        drop(leftover.watch(Body::from("abc")));
+        drop(leftover.watch(Full::from("abc")));
         assert!(leftover.0.lock().is_some());
         leftover.discard();
     }

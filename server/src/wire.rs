@@ -369,7 +369,7 @@ impl Scan {
 
     fn lines(&mut self, mut bytes: &[u8]) -> Scanned {
         while !bytes.is_empty() {
-            let end = bytes.iter().position(|byte| *byte == b'\n');
+            let end = memchr::memchr(b'\n', bytes);
             let text = &bytes[..end.unwrap_or(bytes.len())];
             if self.line < NAME_MAX {
                 let n = text.len().min(NAME_MAX - self.line);
