@@ -7,7 +7,7 @@ use std::time::Duration;
 use tmomi_engine::ids::{RequestKey, Seq, TimeMs};
 use tmomi_engine::{Handle, Reject};
 use tmomi_persist::catalog::Catalog;
-use tmomi_persist::image::KeyImage;
+use tmomi_persist::image::{Image, KeyImage};
 use tmomi_persist::shard::Shard;
 use tmomi_persist::writer::WriterState;
 use tokio::sync::Semaphore;
@@ -100,14 +100,27 @@ impl App {
         &self,
         decide: impl FnOnce(&mut Handle) -> std::result::Result<T, Reject>,
     ) -> Result<std::result::Result<T, Reject>> {
+        self.decide_all(|handle| (decide(handle), 1))
+    }
+
+    /// Makes decisions one after the other, and gives what they come to. They say how many they
+    /// were.
+    ///
+    /// # Errors
+    ///
+    /// As [`decide`](Self::decide).
+    pub(crate) fn decide_all<T>(&self, decide: impl FnOnce(&mut Handle) -> (T, u32)) -> Result<T> {
         if self.shard.accepting().is_err() {
             return Err(Problem::not_committed());
         }
         let started = self.clock.since_start();
         let decided = self.handles.with(decide);
-        self.metrics.decision.record(self.clock.since_start().saturating_sub(started));
+        let (decided, count) =
+            decided.ok_or_else(|| Problem::overloaded("too many decisions at once"))?;
+        let took = self.clock.since_start().saturating_sub(started);
+        self.metrics.decision.record_each(took, count);
         self.shard.wake();
-        decided.ok_or_else(|| Problem::overloaded("too many decisions at once"))
+        Ok(decided)
     }
 
     /// Waits until the image has event `seq`, which a decision of this process has: then it is
@@ -135,10 +148,7 @@ impl App {
         if !key.is_some() {
             return Ok(None);
         }
-        match self.shard.image().read().key(key.hash) {
-            Some(known) if known.fingerprint != key.fingerprint => Err(reused()),
-            known => Ok(known.copied()),
-        }
+        known(&self.shard.image().read(), key)
     }
 
     /// The number of a committed event as clients see it.
@@ -190,6 +200,14 @@ impl App {
             reached.map_err(|_| late())?.map_err(|_| Problem::not_committed())?;
         }
         Ok(seq)
+    }
+}
+
+/// As [`App::known`], of a key that there is and an image that is being read.
+pub(crate) fn known(image: &Image, key: RequestKey) -> Result<Option<KeyImage>> {
+    match image.key(key.hash) {
+        Some(known) if known.fingerprint != key.fingerprint => Err(reused()),
+        known => Ok(known.copied()),
     }
 }
 

@@ -177,10 +177,10 @@ impl Hall {
     /// # Errors
     ///
     /// 400 `unknown-seat`, with a pointer to the seat in the member `seats`.
-    pub(crate) fn parts(&self, ids: &[String]) -> problem::Result<Vec<Part>> {
+    pub(crate) fn parts(&self, ids: &[impl AsRef<str>]) -> problem::Result<Vec<Part>> {
         let mut seats = Vec::with_capacity(ids.len());
         for (index, id) in ids.iter().enumerate() {
-            let seat = self.plan.seat(self.layout(), id).ok_or_else(|| {
+            let seat = self.plan.seat(self.layout(), id.as_ref()).ok_or_else(|| {
                 let detail = "the house has no seat of this name";
                 Problem::new(Code::UnknownSeat, detail).at(format!("/seats/{index}"))
             })?;
@@ -215,7 +215,7 @@ impl Hall {
 ///
 /// 400 `empty-seats` or `duplicate-seat`, or `bad-request` for more than `seats_max`; with a
 /// pointer to the seat in the member `seats`.
-pub(crate) fn check_seats(ids: &[String], seats_max: usize) -> problem::Result<()> {
+pub(crate) fn check_seats(ids: &[impl AsRef<str>], seats_max: usize) -> problem::Result<()> {
     if ids.is_empty() {
         return Err(Problem::new(Code::EmptySeats, "name at least one seat").at("/seats"));
     }
@@ -223,7 +223,10 @@ pub(crate) fn check_seats(ids: &[String], seats_max: usize) -> problem::Result<(
         let detail = format!("at most {seats_max} seats at a time");
         return Err(Problem::bad_field("/seats", detail));
     }
-    let mut sorted: Vec<(&String, usize)> = ids.iter().zip(0..).collect();
+    if ids.len() == 1 {
+        return Ok(());
+    }
+    let mut sorted: Vec<(&str, usize)> = ids.iter().map(AsRef::as_ref).zip(0..).collect();
     sorted.sort_unstable();
     match sorted.windows(2).find(|pair| pair[0].0 == pair[1].0) {
         Some(pair) => {

@@ -5,6 +5,7 @@
 //! requests with one key that run at the same time meet here.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasher, Hasher, RandomState};
 
 use axum::http::HeaderMap;
 use parking_lot::Mutex;
@@ -20,8 +21,6 @@ pub(crate) const IDEMPOTENCY_KEY: &str = "idempotency-key";
 const KEY_CHARS_MAX: usize = 128;
 /// The table of running requests is cut in so many parts, each with its own lock.
 const PARTS: usize = 64;
-/// A part with so many keys is swept of those that wait for nothing any more.
-const PART_KEYS_MAX: usize = 4_096;
 
 /// A request's key as the client sent it, if it did, and what it stands for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,19 +50,6 @@ impl ClientKey {
         ClientKey(Some((text, fingerprint)))
     }
 
-    /// A key that came in a line of a batch.
-    ///
-    /// # Errors
-    ///
-    /// 400 unless it is 1 to 128 visible ASCII characters.
-    pub(crate) fn of_line(text: String, fingerprint: Fingerprint) -> Result<ClientKey> {
-        let problem = || {
-            let detail = "a key must be 1 to 128 visible ASCII characters";
-            Problem::bad_field("/idempotency_key", detail)
-        };
-        is_key(&text).then(|| ClientKey::new(text, fingerprint)).ok_or_else(problem)
-    }
-
     /// The same key for a request that is told apart by less than its whole body.
     pub(crate) fn standing_for(self, fingerprint: Fingerprint) -> ClientKey {
         ClientKey(self.0.map(|(text, _)| (text, fingerprint)))
@@ -84,13 +70,39 @@ impl ClientKey {
 
     fn digest(&self, scope: &[u8]) -> Option<([u8; 32], [u8; 32])> {
         let (key, fingerprint) = self.0.as_ref()?;
-        let mut hasher = Sha256::new();
-        // The length keeps a scope and a key apart that only together read the same.
-        hasher.update((scope.len() as u64).to_be_bytes());
-        hasher.update(scope);
-        hasher.update(key.as_bytes());
-        Some((hasher.finalize().into(), fingerprint.0))
+        Some((digest(scope, key), fingerprint.0))
     }
+}
+
+/// What a key that came in a line of a batch is remembered by.
+///
+/// # Errors
+///
+/// 400 unless it is 1 to 128 visible ASCII characters.
+pub(crate) fn call_of_line(
+    user: BuyerId,
+    key: &str,
+    fingerprint: Fingerprint,
+    at: TimeMs,
+) -> Result<Call> {
+    let problem = || {
+        let detail = "a key must be 1 to 128 visible ASCII characters";
+        Problem::bad_field("/idempotency_key", detail)
+    };
+    let call = || {
+        let key = digest(&user.0.to_be_bytes(), key);
+        Call { scope: user.0, key, fingerprint: fingerprint.0, at }
+    };
+    is_key(key).then(call).ok_or_else(problem)
+}
+
+fn digest(scope: &[u8], key: &str) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    // The length keeps a scope and a key apart that only together read the same.
+    hasher.update((scope.len() as u64).to_be_bytes());
+    hasher.update(scope);
+    hasher.update(key.as_bytes());
+    hasher.finalize().into()
 }
 
 /// What the engine and the image know a call's key by; [`RequestKey::NONE`] if there is none.
@@ -124,25 +136,57 @@ fn first_word(digest: &[u8; 32]) -> u64 {
     u64::from_be_bytes(*first)
 }
 
-/// What a key of the table waits for.
-#[derive(Clone, Copy, Debug)]
-enum Waits {
-    /// The end of its request.
-    Request,
-    /// The commit of what its request decided: the client went away, the decision stands.
-    Commit(Seq),
-}
+/// The event that a key waits for: of its request that is running, one that never comes; of one
+/// whose client went away, what it has decided, which stands.
+const RUNNING: Seq = Seq(u64::MAX);
 
 /// The keys of requests that are running, or whose decision is not committed yet.
 #[derive(Debug)]
 pub(crate) struct InProgress {
-    parts: Box<[Mutex<HashMap<u64, Waits>>]>,
+    parts: Box<[Mutex<HashMap<u64, Seq, Mix>>]>,
+}
+
+/// Keys are hashes already, but whoever sends them may have looked for some whose first bits are
+/// the same; so they are mixed with a secret.
+#[derive(Clone, Copy, Debug)]
+struct Mix([u64; 2]);
+
+#[derive(Debug)]
+struct Mixed {
+    secret: [u64; 2],
+    mixed: u64,
+}
+
+impl BuildHasher for Mix {
+    type Hasher = Mixed;
+
+    fn build_hasher(&self) -> Mixed {
+        Mixed { secret: self.0, mixed: 0 }
+    }
+}
+
+impl Hasher for Mixed {
+    fn write(&mut self, _: &[u8]) {
+        unreachable!("keys are numbers");
+    }
+
+    fn write_u64(&mut self, key: u64) {
+        let product = u128::from(key ^ self.secret[0]) * u128::from(self.secret[1] | 1);
+        self.mixed = (product >> 64) as u64 ^ product as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.mixed
+    }
 }
 
 impl InProgress {
     /// Nothing runs.
     pub(crate) fn new() -> InProgress {
-        InProgress { parts: (0..PARTS).map(|_| Mutex::default()).collect() }
+        let secret = RandomState::new();
+        let mix = Mix([secret.hash_one(0), secret.hash_one(1)]);
+        let part = |_| Mutex::new(HashMap::with_hasher(mix));
+        InProgress { parts: (0..PARTS).map(part).collect() }
     }
 
     /// Takes `key` until the guard is dropped, and longer if it has [`Running::decided`] something
@@ -155,29 +199,23 @@ impl InProgress {
     pub(crate) fn begin(&self, key: RequestKey, applied: Seq) -> Result<Running<'_>> {
         if key.is_some() {
             let mut part = self.part(key.hash).lock();
-            if part.len() >= PART_KEYS_MAX {
-                part.retain(|_, waits| waits.stand(applied));
+            if part.len() == part.capacity() {
+                part.retain(|_, waits_for| *waits_for > applied);
+                // So that the next sweep is as many keys away as this one looked at.
+                let kept = part.len();
+                part.reserve(kept);
             }
-            if part.get(&key.hash).is_some_and(|waits| waits.stand(applied)) {
+            if part.get(&key.hash).is_some_and(|waits_for| *waits_for > applied) {
                 let detail = "a request with this key has not been answered yet";
                 return Err(Problem::new(Code::IdempotencyInProgress, detail));
             }
-            part.insert(key.hash, Waits::Request);
+            part.insert(key.hash, RUNNING);
         }
         Ok(Running { table: self, key, decided: None })
     }
 
-    fn part(&self, hash: u64) -> &Mutex<HashMap<u64, Waits>> {
+    fn part(&self, hash: u64) -> &Mutex<HashMap<u64, Seq, Mix>> {
         &self.parts[hash as usize % PARTS]
-    }
-}
-
-impl Waits {
-    fn stand(&self, applied: Seq) -> bool {
-        match self {
-            Waits::Request => true,
-            Waits::Commit(seq) => *seq > applied,
-        }
     }
 }
 
@@ -205,6 +243,12 @@ impl Running<'_> {
         self.decided = Some(seq);
     }
 
+    /// Nobody waits here for the commit of what the request has decided; the key stays taken until
+    /// the image knows the outcome.
+    pub(crate) fn left(mut self, seq: Seq) {
+        self.decided(seq);
+    }
+
     /// The image knows the outcome.
     pub(crate) fn committed(mut self) {
         self.decided = None;
@@ -219,7 +263,7 @@ impl Drop for Running<'_> {
         let hash = self.key.hash;
         let mut part = self.table.part(hash).lock();
         match self.decided {
-            Some(seq) => part.insert(hash, Waits::Commit(seq)),
+            Some(seq) => part.insert(hash, seq),
             None => part.remove(&hash),
         };
     }
@@ -243,7 +287,7 @@ mod tests {
 
     #[test]
     fn keys_are_visible_and_bounded() {
-        let line = |text: &str| ClientKey::of_line(text.to_owned(), Fingerprint::default());
+        let line = |text: &str| call_of_line(BuyerId(1), text, Fingerprint::default(), TimeMs(0));
         assert!(line("").is_err());
         assert!(line("a b").is_err());
         assert!(line(&"k".repeat(129)).is_err());

@@ -22,6 +22,7 @@ pub(crate) mod halls;
 pub(crate) mod handles;
 pub(crate) mod idempotency;
 pub(crate) mod inspect;
+pub(crate) mod json;
 pub(crate) mod leftover;
 pub(crate) mod limits;
 pub(crate) mod listener;

@@ -54,12 +54,19 @@ impl Spread {
 
     /// Counts a time.
     pub(crate) fn record(&self, took: Duration) {
-        self.record_value(u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
+        self.record_each(took, 1);
     }
 
-    fn record_value(&self, value: u64) {
-        self.sum.fetch_add(value, Ordering::Relaxed);
-        self.shards[own_shard()].lock().saturating_record(value);
+    /// Counts what took `took` together as `count` that took as long as each other.
+    pub(crate) fn record_each(&self, took: Duration, count: u32) {
+        let each = took.checked_div(count).unwrap_or_default();
+        self.record_values(u64::try_from(each.as_nanos()).unwrap_or(u64::MAX), count);
+    }
+
+    fn record_values(&self, value: u64, count: u32) {
+        let count = u64::from(count);
+        self.sum.fetch_add(value.saturating_mul(count), Ordering::Relaxed);
+        self.shards[own_shard()].lock().saturating_record_n(value, count);
     }
 
     fn render(&self, out: &mut String, name: &str, help: &str) {
@@ -170,8 +177,8 @@ impl Metrics {
 
     /// The log has committed something.
     pub(crate) fn committed(&self, sample: &CommitSample) {
-        self.sync.record_value(sample.took_ns);
-        self.commit_events.record_value(sample.events as u64);
+        self.sync.record_values(sample.took_ns, 1);
+        self.commit_events.record_values(sample.events as u64, 1);
         self.commit_bytes.fetch_add(sample.bytes as u64, Ordering::Relaxed);
     }
 

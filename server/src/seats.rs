@@ -1,6 +1,5 @@
 //! The map of a showtime's seats as JSON, rendered once for every state of the house.
 
-use std::fmt::Write;
 use std::sync::Arc;
 
 use bytes::Bytes;
@@ -10,6 +9,7 @@ use tmomi_engine::layout::Layout;
 use tmomi_persist::image::{Image, Masks};
 
 use crate::halls::Hall;
+use crate::json::Json;
 use crate::problem::Result;
 use crate::text::seq_text;
 
@@ -126,7 +126,7 @@ pub(crate) fn render(hall: &Hall, snapshot: &Snapshot, only: Option<SectionIndex
         Some(section) => layout.sections()[usize::from(section.0)].capacity,
         None => layout.capacity(),
     };
-    let mut json = Json(String::with_capacity(capacity as usize * SEAT_BYTES + 256));
+    let mut json = Json::with_capacity(capacity as usize * SEAT_BYTES + 256);
     let tag = snapshot.tag();
     json.raw("{\"seq\":").text(&tag).raw(",\"sections\":[");
     for (n, section) in wanted.enumerate() {
@@ -198,47 +198,6 @@ fn render_states(
             }
         }
         json.raw("]");
-    }
-}
-
-/// JSON that grows at its end.
-struct Json(String);
-
-impl Json {
-    fn raw(&mut self, text: &str) -> &mut Json {
-        self.0.push_str(text);
-        self
-    }
-
-    /// A comma before every item but the first.
-    fn comma(&mut self, item: usize) {
-        if item > 0 {
-            self.0.push(',');
-        }
-    }
-
-    fn number(&mut self, number: u32) -> &mut Json {
-        write!(self.0, "{number}").expect("a String takes every write");
-        self
-    }
-
-    /// Plans have only finite coordinates; a fraction of a thousandth is not to be seen.
-    fn coordinate(&mut self, value: f32) {
-        let rounded = (f64::from(value) * 1_000.0).round() / 1_000.0;
-        write!(self.0, "{rounded}").expect("a String takes every write");
-    }
-
-    fn text(&mut self, text: &str) -> &mut Json {
-        self.0.push('"');
-        // Most names are plain; only the others need a look at every character.
-        if text.bytes().all(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
-            self.0.push_str(text);
-        } else {
-            let quoted = serde_json::to_string(text).expect("a text is JSON");
-            self.0.push_str(&quoted[1..quoted.len() - 1]);
-        }
-        self.0.push('"');
-        self
     }
 }
 

@@ -13,12 +13,43 @@ const TIME_MS_MAX: u64 = 253_402_300_799_999;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct When(pub(crate) TimeMs);
 
+impl When {
+    /// As `time` writes it, but every hold has one and its general way takes ten times as long.
+    pub(crate) fn text(self) -> String {
+        let ms = self.0.0.min(TIME_MS_MAX);
+        let time = OffsetDateTime::from_unix_timestamp((ms / 1_000) as i64);
+        let time = time.expect("the year has four digits");
+        let (hour, minute, second) = time.to_hms();
+        let mut text = String::with_capacity("2030-01-31T19:30:00.000Z".len());
+        text.push_str(itoa::Buffer::new().format(time.year()));
+        let rest = [('-', time.month().into()), ('-', time.day())];
+        let rest = rest.into_iter().chain([('T', hour), (':', minute), (':', second)]);
+        rest.for_each(|(mark, number)| {
+            text.push(mark);
+            push_digits(&mut text, number.into(), 10);
+        });
+        let fraction = ms % 1_000;
+        if fraction > 0 {
+            text.push('.');
+            push_digits(&mut text, fraction, 100);
+            text.truncate(text.trim_end_matches('0').len());
+        }
+        text.push('Z');
+        text
+    }
+}
+
+/// Decimal digits from the one that counts `unit`s on.
+fn push_digits(text: &mut String, number: u64, mut unit: u64) {
+    while unit > 0 {
+        text.push(char::from(b'0' + (number / unit % 10) as u8));
+        unit /= 10;
+    }
+}
+
 impl std::fmt::Display for When {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ms = self.0.0.min(TIME_MS_MAX);
-        let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
-        let time = time.expect("the year has four digits");
-        f.write_str(&time.format(&Rfc3339).expect("the year has four digits"))
+        f.write_str(&self.text())
     }
 }
 
@@ -36,7 +67,7 @@ impl std::str::FromStr for When {
 
 impl Serialize for When {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serializer.serialize_str(&self.text())
     }
 }
 
@@ -69,7 +100,11 @@ where
 
 /// An event's number: `"<epoch>-<sequence>"`.
 pub(crate) fn seq_text(epoch: Epoch, seq: Seq) -> String {
-    format!("{epoch}-{seq}")
+    let mut text = String::with_capacity(24);
+    text.push_str(itoa::Buffer::new().format(epoch.0));
+    text.push('-');
+    text.push_str(itoa::Buffer::new().format(seq.0));
+    text
 }
 
 /// Reads an event's number as [`seq_text`] writes it. The sequence goes on counting across
@@ -121,7 +156,21 @@ pub(crate) fn parse_ticket(text: &str) -> Option<(HoldId, usize)> {
 }
 
 fn id_text(kind: char, id: HoldId) -> String {
-    format!("{kind}-{:x}-{:x}", id.seq.0, id.slot.0)
+    let mut text = String::with_capacity(24);
+    text.push(kind);
+    for number in [id.seq.0, id.slot.0.into()] {
+        text.push('-');
+        push_hex(&mut text, number);
+    }
+    text
+}
+
+fn push_hex(text: &mut String, number: u64) {
+    let digits = (u64::BITS - number.leading_zeros()).div_ceil(4).max(1);
+    for digit in (0..digits).rev() {
+        let digit = (number >> (digit * 4) & 15) as u32;
+        text.push(char::from_digit(digit, 16).expect("below 16"));
+    }
 }
 
 fn parse_id(kind: char, text: &str) -> Option<HoldId> {
@@ -151,8 +200,24 @@ mod tests {
         assert_eq!(When(TimeMs(u64::MAX)).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
+    /// Planted bug: the zeros at the end of a whole second go, too.
+    #[test]
+    fn a_time_is_written_as_everybody_writes_it() {
+        let days = (0..30_000).map(|day| day * 86_400_000 + day * 997);
+        for ms in days.chain([0, 1, 10, 100, 120, 999, 1_000, 10_000, 951_782_400_000]) {
+            let time = OffsetDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000);
+            let time = time.expect("a year with four digits");
+            let written = time.format(&Rfc3339).expect("a year with four digits");
+            assert_eq!(When(TimeMs(ms)).to_string(), written);
+        }
+    }
+
     #[test]
     fn an_id_has_one_spelling() {
+        for number in [0, 1, 15, 16, 0x0102_0304_0506_0708, u64::MAX] {
+            let id = HoldId { slot: HoldSlot(number as u32), seq: Seq(number) };
+            assert_eq!(hold_text(id), format!("h-{number:x}-{:x}", number as u32));
+        }
         let id = HoldId { slot: HoldSlot(26), seq: Seq(1_000) };
         assert_eq!(parse_hold(&hold_text(id)), Some(id));
         assert_eq!(parse_order(&order_text(id)), Some(id));

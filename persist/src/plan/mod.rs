@@ -243,7 +243,7 @@ impl Plan {
 
     /// The name of a seat. Panics if `layout`, built of [`spec`](Self::spec), has no such seat.
     pub fn seat_id(&self, layout: &Layout, seat: SeatAddr) -> String {
-        let mut id = String::new();
+        let mut id = String::with_capacity(24);
         self.push_seat_id(layout, seat, &mut id);
         id
     }
@@ -341,9 +341,11 @@ impl<'a> Row<'a> {
         match self.entry.kind {
             Kind::Drawn => out.push_str(self.plan.drawn.guids.get(self.drawn_seat(position))),
             _ => {
-                let (section, row) = (&self.entry.name, self.number());
-                write!(out, "{section}-{row}-{}", position + 1)
-                    .expect("a String takes every write");
+                out.push_str(&self.entry.name);
+                for number in [self.number(), position + 1] {
+                    out.push('-');
+                    out.push_str(itoa::Buffer::new().format(number));
+                }
             }
         }
     }

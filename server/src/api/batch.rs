@@ -2,8 +2,12 @@
 //!
 //! Each line is decided by itself, in order; the answers wait for the last decision's commit
 //! only. This is the door for partners and for load, so a bad line costs nothing but itself.
+//!
+//! What every line needs for a moment is taken for some lines at a time: the look at the image, a
+//! handle, the memory that the engine will look at.
 
-use std::collections::HashSet;
+use std::borrow::Cow;
+use std::collections::{HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,26 +17,30 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
-use tmomi_engine::ids::{BuyerId, Seq, TimeMs};
-use tmomi_engine::{Context, HoldRequest};
+use serde::Deserialize;
+use tmomi_engine::ids::{BuyerId, EntryId, Part, Seq, TimeMs};
+use tmomi_engine::{Context, Handle, HoldRequest, House, Reject};
 use tmomi_persist::catalog::Call;
+use tmomi_persist::image::KeyImage;
 
 use crate::api::calls;
-use crate::api::holds::{
-    BestInput, HoldBody, HoldInput, Taken, check_choice, check_ttl, held_body, replayed, take,
-    wanted,
-};
+use crate::api::hold_body::{HOLD_BYTES, HoldFacts, replayed};
+use crate::api::holds::{BestInput, Wanted, check_choice, check_ttl, wanted};
 use crate::app::{App, AppState};
 use crate::extract::{
     Admin, Ids, LARGE_BODY_BYTES_MAX, check_length, check_type, object, parse_json, read_body,
 };
 use crate::halls::Hall;
-use crate::idempotency::{self, ClientKey, Fingerprint, Running};
-use crate::problem::{Problem, ProblemBody, Result};
+use crate::idempotency::{self, Fingerprint, Running, call_of_line};
+use crate::json::Json;
+use crate::problem::{Problem, Result};
+use crate::refusals;
 
 /// Lines of one batch at most.
 const LINES_MAX: usize = 10_000;
+/// Lines that are decided one after the other with the same handle. Whoever changes a showtime
+/// waits for so many.
+const LINES_TOGETHER: usize = 64;
 /// Batches leave this part of the ring's room to everybody else: one in so many slots.
 const RING_SHARE: u64 = 2;
 /// How long the lines of a batch wait for the log at most; then they are refused as any other hold
@@ -44,6 +52,8 @@ const LOOK_EVERY: Duration = Duration::from_micros(100);
 const BUYERS_KEPT_MAX: usize = 1 << 20;
 /// Users have ids below this.
 const USER_ID_END: u64 = 1 << 53;
+/// Bytes of the answer to a line that names a seat.
+const ANSWER_BYTES: usize = HOLD_BYTES + 64;
 const NDJSON: &str = "application/x-ndjson";
 
 /// The body of a batch.
@@ -67,50 +77,63 @@ impl FromRequest<AppState> for Lines {
 /// One line.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Line {
-    idempotency_key: String,
+struct Line<'a> {
+    #[serde(borrow)]
+    idempotency_key: Cow<'a, str>,
     buyer: u64,
-    seats: Option<Vec<String>>,
+    #[serde(borrow)]
+    seats: Option<Vec<Text<'a>>>,
     #[serde(default, deserialize_with = "object")]
     best_available: Option<BestInput>,
     ttl_ms: Option<u64>,
 }
 
+/// A text where it stands in the body, if nothing in it is escaped.
+#[derive(Debug, Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
 /// What a line asks for, as far as the house is not needed to know.
-pub(super) struct Wish {
+pub(super) struct Wish<'a> {
     call: Call,
     buyer: BuyerId,
-    input: HoldInput,
+    seats: Option<Vec<Text<'a>>>,
+    best: Option<BestInput>,
     ttl_ms: Option<u32>,
 }
 
-/// What became of a line, before its commit.
-enum Decided<'a> {
-    Held(Taken, Running<'a>),
-    Known(HoldBody),
-    Refused(Problem),
+/// What is to be done for a line.
+enum Task<'a> {
+    Hold(Order<'a>),
+    /// The key has led to this before.
+    Known(KeyImage),
+    Refuse(Problem),
 }
 
-/// Who exists and what the admin has used, for all lines.
+/// A hold to make.
+struct Order<'a> {
+    buyer: BuyerId,
+    wanted: Wanted,
+    ttl_ms: Option<u32>,
+    running: Running<'a>,
+}
+
+/// Who does not exist and what the admin has used, for all lines.
 struct Known {
-    buyers: HashSet<BuyerId>,
+    missing: HashSet<BuyerId>,
     /// Keys of calls that the catalog remembers.
     keys: HashSet<[u8; 32]>,
-    /// Since the start of the process: until then lines wait for room.
-    waits_until: Duration,
 }
 
 /// Buyers that partners have named before and that exist. Nobody is ever taken out of the
 /// catalog, so this is never wrong.
 #[derive(Default)]
 pub(crate) struct KnownBuyers(Mutex<HashSet<BuyerId>>);
-
-#[derive(Serialize)]
-struct HeldLine {
-    status: u16,
-    #[serde(flatten)]
-    hold: HoldBody,
-}
 
 /// Many holds, each for its own buyer. `Idempotency-Key` is not for this call: each line has its
 /// own.
@@ -124,33 +147,16 @@ pub(crate) async fn holds(
     Lines(body): Lines,
 ) -> Result<Response> {
     let hall = app.halls.get(ids.showtime()?)?;
+    let (deciding, runtime) = (Arc::clone(&app), tokio::runtime::Handle::current());
     // Ten thousand lines take milliseconds, which the server's other requests need not wait.
-    let (admin, now) = (admin.0.id, app.now());
-    let path = format!("/v1/showtimes/{}/holds:batch", hall.id());
-    let reading = move || lines(&body).map(|line| read(line, &path, admin, now)).collect();
-    let wishes: Vec<Result<Wish>> =
-        tokio::task::spawn_blocking(reading).await.map_err(Problem::internal)?;
-    let known = Known {
-        buyers: existing(&app, &wishes).await?,
-        keys: app
-            .catalog
-            .keys_of(admin.0, now)
-            .await
-            .map_err(calls::refused)?
-            .into_iter()
-            .collect(),
-        waits_until: app.clock.since_start() + ROOM_WAIT,
-    };
-    let deciding = Arc::clone(&app);
     let task = tokio::task::spawn_blocking(move || {
-        let decide = |wish: Result<Wish>| {
-            let decided = wish.and_then(|wish| decide(&deciding, &hall, &known, &wish));
-            decided.unwrap_or_else(Decided::Refused)
-        };
-        let decided: Vec<Decided<'_>> = wishes.into_iter().map(decide).collect();
-        settle(&deciding, decided)
+        let (app, admin, now) = (&*deciding, admin.0.id, deciding.now());
+        let path = format!("/v1/showtimes/{}/holds:batch", hall.id());
+        let wishes: Vec<_> = lines(&body).map(|line| read(line, &path, admin, now)).collect();
+        let known = runtime.block_on(known(app, admin, now, &wishes))?;
+        Ok(Batch::new(app, &hall, known, wishes.len()).answer(wishes))
     });
-    let (answers, last) = task.await.map_err(Problem::internal)?;
+    let (answers, last) = task.await.map_err(Problem::internal)??;
     if let Some(last) = last {
         app.committed(last).await?;
     }
@@ -160,104 +166,227 @@ pub(crate) async fn holds(
 /// The lines. What ends with a line feed has no empty line after it.
 pub(super) fn lines(body: &[u8]) -> impl Iterator<Item = &[u8]> {
     let text = body.strip_suffix(b"\n").unwrap_or(body);
-    let lines = (!body.is_empty()).then(|| text.split(|byte| *byte == b'\n'));
-    lines.into_iter().flatten().map(<[u8]>::trim_ascii)
+    let ends = memchr::memchr_iter(b'\n', text).chain([text.len()]);
+    let lines = ends.scan(0, |start, end| Some(&text[std::mem::replace(start, end + 1)..end]));
+    lines.filter(|_| !body.is_empty()).map(<[u8]>::trim_ascii)
 }
 
-pub(super) fn read(line: &[u8], path: &str, admin: BuyerId, now: TimeMs) -> Result<Wish> {
-    let Line { idempotency_key, buyer, seats, best_available, ttl_ms } = parse_json(line)?;
+pub(super) fn read<'a>(
+    line: &'a [u8],
+    path: &str,
+    admin: BuyerId,
+    now: TimeMs,
+) -> Result<Wish<'a>> {
+    let Line { idempotency_key, buyer, seats, best_available: best, ttl_ms } = parse_json(line)?;
     if !(1..USER_ID_END).contains(&buyer) {
         return Err(Problem::bad_field("/buyer", "a user_id"));
     }
-    let key = ClientKey::of_line(idempotency_key, Fingerprint::of("POST", path, line))?;
-    let call = key.call(admin, now).expect("a line has a key");
+    let fingerprint = Fingerprint::of("POST", path, line);
+    let call = call_of_line(admin, &idempotency_key, fingerprint, now)?;
     let ttl_ms = check_ttl(ttl_ms)?;
-    let input = HoldInput { seats, best_available, ttl_ms: None };
-    check_choice(&input)?;
-    Ok(Wish { call, buyer: BuyerId(buyer), input, ttl_ms })
+    check_choice(seats.as_deref(), best.as_ref())?;
+    Ok(Wish { call, buyer: BuyerId(buyer), seats, best, ttl_ms })
 }
 
-/// The buyers of the wishes that exist.
-async fn existing(app: &App, wishes: &[Result<Wish>]) -> Result<HashSet<BuyerId>> {
-    let named = wishes.iter().flatten().map(|wish| wish.buyer);
-    let (mut found, asked): (HashSet<_>, HashSet<_>) = {
+/// What the catalog knows of the wishes.
+async fn known(
+    app: &App,
+    admin: BuyerId,
+    now: TimeMs,
+    wishes: &[Result<Wish<'_>>],
+) -> Result<Known> {
+    let missing = missing(app, wishes).await?;
+    let keys = app.catalog.keys_of(admin.0, now).await.map_err(calls::refused)?;
+    Ok(Known { missing, keys: keys.into_iter().collect() })
+}
+
+/// The buyers of the wishes that do not exist.
+async fn missing(app: &App, wishes: &[Result<Wish<'_>>]) -> Result<HashSet<BuyerId>> {
+    let mut asked: HashSet<BuyerId> = {
         let known = app.buyers.0.lock();
-        named.partition(|buyer| known.contains(buyer))
+        let named = wishes.iter().flatten().map(|wish| wish.buyer);
+        named.filter(|buyer| !known.contains(buyer)).collect()
     };
     if !asked.is_empty() {
-        let asked: Vec<BuyerId> = asked.into_iter().collect();
-        let new = app.catalog.known_users(&asked).await.map_err(calls::refused)?;
+        let all: Vec<BuyerId> = asked.iter().copied().collect();
+        let new = app.catalog.known_users(&all).await.map_err(calls::refused)?;
+        for buyer in &new {
+            asked.remove(buyer);
+        }
         let mut known = app.buyers.0.lock();
         if known.len() + new.len() > BUYERS_KEPT_MAX {
             known.clear();
         }
         known.extend(&new);
-        found.extend(new);
     }
-    Ok(found)
+    Ok(asked)
 }
 
-fn decide<'a>(app: &'a App, hall: &Hall, known: &Known, wish: &Wish) -> Result<Decided<'a>> {
-    let wanted = wanted(hall, &wish.input)?;
-    if !known.buyers.contains(&wish.buyer) {
-        return Err(Problem::not_found("buyer").at("/buyer"));
-    }
-    let key = idempotency::request_key(Some(&wish.call));
-    let running = app.in_progress.begin(key, app.shard.applied())?;
-    if known.keys.contains(&wish.call.key) {
-        return Err(idempotency::reused());
-    }
-    if let Some(known) = app.known(key)? {
-        return replayed(app, hall, known).map(Decided::Known);
-    }
-    wait_for_room(app, known.waits_until);
-    let context = Context { now: app.now(), key };
-    let taken = take(app, hall, &wanted, context, |handle, hall| {
-        let entry = handle.enter(hall.house(), wish.buyer, context.now)?;
-        Ok(HoldRequest { entry, ttl_ms: wish.ttl_ms, admitted_by_caller: true })
-    })?;
-    Ok(Decided::Held(taken, running))
+/// A batch on its way.
+struct Batch<'a> {
+    app: &'a App,
+    hall: &'a Hall,
+    known: Known,
+    /// Since the start of the process: until then lines wait for room.
+    waits_until: Duration,
+    /// What is answered to the lines so far.
+    answers: Json,
+    /// The last event that the answers wait for.
+    last: Option<Seq>,
 }
 
-/// Waits until the log has written enough of what was decided: thousands of lines are decided
-/// sooner than one commit takes, and whoever buys one seat is not to find the ring full of them.
-fn wait_for_room(app: &App, until: Duration) {
-    let engine = app.shard.engine();
-    let depth_max = engine.ring_room() / RING_SHARE;
-    while engine.ring_depth() > depth_max
-        && app.shard.accepting().is_ok()
-        && app.clock.since_start() < until
-    {
-        std::thread::sleep(LOOK_EVERY);
+impl<'a> Batch<'a> {
+    fn new(app: &'a App, hall: &'a Hall, known: Known, lines: usize) -> Batch<'a> {
+        let waits_until = app.clock.since_start() + ROOM_WAIT;
+        let answers = Json::with_capacity(lines * ANSWER_BYTES);
+        Batch { app, hall, known, waits_until, answers, last: None }
     }
-}
 
-/// The answers of all lines, and the last event that they wait for.
-fn settle(app: &App, decided: Vec<Decided<'_>>) -> (Vec<u8>, Option<Seq>) {
-    let mut out = Vec::new();
-    let mut last = None;
-    for decided in decided {
-        match decided {
-            Decided::Held(taken, mut running) => {
-                let seq = taken.held.seq;
-                last = last.max(Some(seq));
-                // The key stays taken until the image knows the hold.
-                running.decided(seq);
-                put(&mut out, &HeldLine { status: 201, hold: held_body(app, &taken) });
+    /// The answers to all lines, and the last event that they wait for.
+    fn answer(mut self, wishes: Vec<Result<Wish<'_>>>) -> (String, Option<Seq>) {
+        let mut wishes = wishes.into_iter();
+        while wishes.len() > 0 {
+            let some = wishes.by_ref().take(LINES_TOGETHER);
+            let task = |wish| self.task(wish).unwrap_or_else(Task::Refuse);
+            let mut tasks: VecDeque<Task<'a>> = some.map(task).collect();
+            self.look_up(&mut tasks);
+            while !tasks.is_empty() {
+                self.wait_for_room();
+                let decided = self.app.decide_all(|handle| self.decide(handle, &mut tasks));
+                if let Err(problem) = decided {
+                    tasks.drain(..).for_each(|task| self.put_undecided(task, &problem));
+                }
             }
-            Decided::Known(hold) => put(&mut out, &HeldLine { status: 201, hold }),
-            Decided::Refused(problem) => {
-                app.metrics.refused(problem.code());
-                put::<ProblemBody<'_>>(&mut out, &problem.body());
+        }
+        (self.answers.0, self.last)
+    }
+
+    /// What a wish comes to before the image is looked at, its key taken.
+    fn task(&self, wish: Result<Wish<'_>>) -> Result<Task<'a>> {
+        let Wish { call, buyer, seats, best, ttl_ms } = wish?;
+        let wanted = wanted(self.hall, seats.as_deref(), best.as_ref())?;
+        if self.known.missing.contains(&buyer) {
+            return Err(Problem::not_found("buyer").at("/buyer"));
+        }
+        let key = idempotency::request_key(Some(&call));
+        let running = self.app.in_progress.begin(key, self.app.shard.applied())?;
+        if self.known.keys.contains(&call.key) {
+            return Err(idempotency::reused());
+        }
+        Ok(Task::Hold(Order { buyer, wanted, ttl_ms, running }))
+    }
+
+    /// Finds what the keys have led to before.
+    fn look_up(&self, tasks: &mut VecDeque<Task<'a>>) {
+        let image = self.app.shard.image().read();
+        for task in tasks {
+            let Task::Hold(order) = task else { continue };
+            let known = crate::app::known(&image, order.running.key());
+            if let Some(known) = known.transpose() {
+                *task = known.map_or_else(Task::Refuse, Task::Known);
             }
         }
     }
-    (out, last)
+
+    /// Waits until the log has written enough of what was decided: thousands of lines are decided
+    /// sooner than one commit takes, and whoever buys one seat is not to find the ring full of
+    /// them.
+    fn wait_for_room(&self) {
+        let engine = self.app.shard.engine();
+        let depth_max = engine.ring_room() / RING_SHARE;
+        while engine.ring_depth() > depth_max && self.may_wait() {
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn may_wait(&self) -> bool {
+        self.app.shard.accepting().is_ok() && self.app.clock.since_start() < self.waits_until
+    }
+
+    /// Does and answers the tasks up to one that must wait for room; gives how many it decided.
+    fn decide(&mut self, handle: &mut Handle, tasks: &mut VecDeque<Task<'a>>) -> ((), u32) {
+        let now = self.app.now();
+        let mut decided = 0;
+        // As in `holds::take`: the terms are those of the handle's time.
+        let hall = self.app.halls.find(self.hall.id());
+        if let Some(hall) = &hall {
+            preload(hall.house(), tasks);
+        }
+        while let Some(task) = tasks.pop_front() {
+            let (order, hall) = match (task, &hall) {
+                (Task::Hold(order), Some(hall)) => (order, hall),
+                (task, _) => {
+                    self.put_undecided(task, &Problem::not_found("showtime"));
+                    continue;
+                }
+            };
+            match order.take(handle, hall, now) {
+                Err(Reject::RingFull) if self.may_wait() => {
+                    tasks.push_front(Task::Hold(order));
+                    break;
+                }
+                Err(reject) => self.put_problem(&refusals::problem(reject, hall)),
+                Ok(held) => {
+                    order.running.left(held.seq);
+                    self.last = self.last.max(Some(held.seq));
+                    self.put_hold(hall, &HoldFacts::made(held, handle.parts(), now));
+                }
+            }
+            decided += 1;
+        }
+        ((), decided)
+    }
+
+    /// The answer to a line that nothing was decided for; `problem` is why, unless its key or
+    /// itself says what to answer.
+    fn put_undecided(&mut self, task: Task<'a>, problem: &Problem) {
+        let known = match task {
+            Task::Known(known) => replayed(self.app, known),
+            Task::Refuse(own) => Err(own),
+            Task::Hold(_) => Err(problem.clone()),
+        };
+        match known {
+            Ok(hold) => self.put_hold(self.hall, &hold),
+            Err(problem) => self.put_problem(&problem),
+        }
+    }
+
+    fn put_hold(&mut self, hall: &Hall, hold: &HoldFacts<'_>) {
+        self.answers.raw("{\"status\":201,");
+        hold.write(self.app, hall, &mut self.answers);
+        self.answers.raw("\n");
+    }
+
+    fn put_problem(&mut self, problem: &Problem) {
+        self.app.metrics.refused(problem.code());
+        let body = serde_json::to_string(&problem.body()).expect("text and numbers");
+        self.answers.raw(&body).raw("\n");
+    }
 }
 
-fn put<T: Serialize>(out: &mut Vec<u8>, line: &T) {
-    serde_json::to_writer(&mut *out, line).expect("memory takes text and numbers");
-    out.push(b'\n');
+impl Order<'_> {
+    fn take(
+        &self,
+        handle: &mut Handle,
+        hall: &Hall,
+        now: TimeMs,
+    ) -> std::result::Result<tmomi_engine::Held, Reject> {
+        let entry = handle.enter(hall.house(), self.buyer, now)?;
+        let request = HoldRequest { entry, ttl_ms: self.ttl_ms, admitted_by_caller: true };
+        self.wanted.take(handle, hall, request, Context { now, key: self.running.key() })
+    }
+}
+
+/// Has the engine load what these tasks will look at.
+fn preload(house: &House, tasks: &VecDeque<Task<'_>>) {
+    let named = |task| match task {
+        &Task::Hold(Order { buyer, wanted: Wanted::Named(ref parts), .. }) => {
+            Some((house.entry_of(buyer)?, &parts[..]))
+        }
+        _ => None,
+    };
+    let requests: Vec<(EntryId, &[Part])> = tasks.iter().filter_map(named).collect();
+    house.preload(requests);
 }
 
 #[cfg(test)]

@@ -1,9 +1,10 @@
 //! What calls that change the catalog have in common: the answer to a key, and the catalog's
 //! refusals as problems.
 
+use axum::body::Body;
 use axum::http::header::CONTENT_TYPE;
 use axum::http::{HeaderValue, StatusCode};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use tmomi_persist::catalog::{self, Answer, Call, CatalogError, Change};
 use tmomi_persist::image::KeyImage;
@@ -136,7 +137,8 @@ pub(crate) fn page(page: &Page) -> Result<catalog::Page> {
 
 /// A JSON answer.
 pub(crate) fn json(status: StatusCode, body: Vec<u8>) -> Response {
-    let mut response = (status, body).into_response();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response

@@ -6,14 +6,14 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::{Deserialize, Serialize};
-use tmomi_engine::event::PARTS_PER_MORE;
+use serde::Deserialize;
 use tmomi_engine::ids::{BuyerId, EntryId, HoldId, Part, Seq, TimeMs};
 use tmomi_engine::{BEST_SEATS_MAX, BestRequest, Context, Held, Reject};
 use tmomi_engine::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN, Handle, HoldRequest};
-use tmomi_persist::image::{Ending, Hold, HoldView, KeyImage, Outcome};
+use tmomi_persist::image::{Ending, HoldView, Outcome};
 use utoipa::ToSchema;
 
+use crate::api::hold_body::{HoldBody, HoldFacts, present, replayed};
 use crate::api::orders::{OrderBody, order_body};
 use crate::api::{calls, seq_header};
 use crate::app::{App, AppState};
@@ -22,7 +22,7 @@ use crate::halls::{Hall, check_seats};
 use crate::idempotency::Running;
 use crate::problem::{Code, Problem, Result};
 use crate::refusals;
-use crate::text::{When, hold_text, parse_hold};
+use crate::text::parse_hold;
 
 /// Seats named in one request at most.
 const SEATS_NAMED_MAX: usize = 1_000;
@@ -72,38 +72,6 @@ pub(crate) struct ConfirmInput {
     payment_ref: Option<String>,
 }
 
-/// A seat of a hold.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct HeldSeat {
-    seat: String,
-    tier: String,
-    price: u64,
-}
-
-/// A hold as clients see it.
-#[derive(Debug, Serialize, ToSchema)]
-pub(crate) struct HoldBody {
-    hold_id: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    state: Option<&'static str>,
-    seats: Vec<HeldSeat>,
-    total: u64,
-    currency: String,
-    expires_at: When,
-    expires_in_ms: u64,
-    seq: String,
-}
-
-/// What a [`HoldBody`] is made of.
-struct HoldFacts<'a> {
-    id: HoldId,
-    parts: &'a [Part],
-    deadline: TimeMs,
-    seq: Seq,
-    state: Option<&'static str>,
-    now: TimeMs,
-}
-
 /// Seats to take, as the engine takes them.
 pub(crate) enum Wanted {
     Named(Vec<Part>),
@@ -121,13 +89,12 @@ pub(crate) async fn hold(
     app.limits.hold(user.id)?;
     let Input { value, key } = input;
     let ttl_ms = check_ttl(value.ttl_ms)?;
-    check_choice(&value)?;
+    check_choice(value.seats.as_deref(), value.best_available.as_ref())?;
     let hall = app.halls.get(ids.showtime()?)?;
-    let wanted = wanted(&hall, &value)?;
+    let wanted = wanted(&hall, value.seats.as_deref(), value.best_available.as_ref())?;
     let (running, known) = calls::keyed(&app, &user, &key).await?;
     if let Some(known) = known {
-        let body = replayed(&app, &hall, known)?;
-        return Ok((StatusCode::CREATED, Json(body)).into_response());
+        return Ok(replayed(&app, known)?.answer(&app, &hall, StatusCode::CREATED));
     }
     let context = Context { now: app.now(), key: running.key() };
     let taken = take(&app, &hall, &wanted, context, |handle, hall| {
@@ -135,7 +102,8 @@ pub(crate) async fn hold(
         Ok(HoldRequest { entry, ttl_ms, admitted_by_caller: false })
     })?;
     commit(&app, running, taken.held.seq).await?;
-    Ok((StatusCode::CREATED, Json(held_body(&app, &taken))).into_response())
+    let Taken { held, parts, hall } = taken;
+    Ok(HoldFacts::made(held, &parts, app.now()).answer(&app, &hall, StatusCode::CREATED))
 }
 
 #[utoipa::path(get, path = "/v1/holds/{hold_id}", tag = "holds", params(MinSeq),
@@ -145,7 +113,7 @@ pub(crate) async fn get(
     user: User,
     ids: Ids,
     _: Reached,
-) -> Result<Json<HoldBody>> {
+) -> Result<Response> {
     let (id, hall) = find(&app, &user, &ids)?;
     let now = app.now();
     if is_overdue(&app, id, now) && app.shard.accepting().is_ok() {
@@ -153,7 +121,7 @@ pub(crate) async fn get(
         // what it is.
         let _ = app.settled().await;
     }
-    present(&app, &hall, id, now).map(Json)
+    Ok(present(&app, id, now)?.answer(&app, &hall, StatusCode::OK))
 }
 
 #[utoipa::path(patch, path = "/v1/holds/{hold_id}", tag = "holds",
@@ -163,16 +131,16 @@ pub(crate) async fn extend(
     user: User,
     ids: Ids,
     input: Input<ExtendInput>,
-) -> Result<Json<HoldBody>> {
+) -> Result<Response> {
     let ttl_ms = check_ttl(Some(input.value.ttl_ms))?.expect("it was given");
     let (id, hall) = find(&app, &user, &ids)?;
     let context = Context::at(app.now());
     match app.decide(|handle| handle.extend(id, ttl_ms, context))? {
         Ok(extended) => {
             app.committed(extended.seq).await?;
-            let mut body = present(&app, &hall, id, app.now())?;
-            body.seq = app.seq_text(extended.seq);
-            Ok(Json(body))
+            let mut facts = present(&app, id, app.now())?;
+            facts.seq = extended.seq;
+            Ok(facts.answer(&app, &hall, StatusCode::OK))
         }
         Err(reject) => Err(explain(&app, &hall, id, reject).await?.into_problem()),
     }
@@ -255,16 +223,36 @@ fn entry_of(
     }
 }
 
+impl Wanted {
+    /// Takes it.
+    ///
+    /// # Errors
+    ///
+    /// The engine's.
+    pub(crate) fn take(
+        &self,
+        handle: &mut Handle,
+        hall: &Hall,
+        request: HoldRequest,
+        context: Context,
+    ) -> std::result::Result<Held, Reject> {
+        match self {
+            Wanted::Named(parts) => handle.hold(hall.house(), request, parts, context),
+            Wanted::Best(best) => handle.hold_best(hall.house(), request, *best, context),
+        }
+    }
+}
+
 /// A hold that was just made, its seats, and the terms that it was made on.
-pub(crate) struct Taken {
-    pub(crate) held: Held,
+struct Taken {
+    held: Held,
     parts: Vec<Part>,
     hall: Arc<Hall>,
 }
 
 /// Takes what is wanted, if the showtime is still there. The hall is looked up while the handle is
 /// out: whoever changes prices waits for handles, so nobody takes seats for a price of before.
-pub(crate) fn take(
+fn take(
     app: &App,
     hall: &Hall,
     wanted: &Wanted,
@@ -274,10 +262,7 @@ pub(crate) fn take(
     let decided = app.decide(|handle| {
         let Some(hall) = app.halls.find(hall.id()) else { return Ok(None) };
         let request = request(handle, &hall)?;
-        let held = match wanted {
-            Wanted::Named(parts) => handle.hold(hall.house(), request, parts, context),
-            Wanted::Best(best) => handle.hold_best(hall.house(), request, *best, context),
-        }?;
+        let held = wanted.take(handle, &hall, request, context)?;
         Ok(Some(Taken { held, parts: handle.parts().to_vec(), hall }))
     })?;
     let taken = decided.map_err(|reject| refusals::problem(reject, hall))?;
@@ -296,8 +281,11 @@ pub(crate) fn check_ttl(ttl_ms: Option<u64>) -> Result<Option<u32>> {
 }
 
 /// What can be said of a hold's body without the house.
-pub(crate) fn check_choice(input: &HoldInput) -> Result<()> {
-    match (&input.seats, &input.best_available) {
+pub(crate) fn check_choice(
+    seats: Option<&[impl AsRef<str>]>,
+    best: Option<&BestInput>,
+) -> Result<()> {
+    match (seats, best) {
         (Some(seats), None) => check_seats(seats, SEATS_NAMED_MAX),
         (None, Some(best)) if !(1..=u64::from(BEST_SEATS_MAX)).contains(&best.count) => {
             Err(Problem::bad_field("/best_available/count", "1 to 1000"))
@@ -308,11 +296,15 @@ pub(crate) fn check_choice(input: &HoldInput) -> Result<()> {
 }
 
 /// The seats of a body that `check_choice` let pass, in the house's words.
-pub(crate) fn wanted(hall: &Hall, input: &HoldInput) -> Result<Wanted> {
-    if let Some(seats) = &input.seats {
+pub(crate) fn wanted(
+    hall: &Hall,
+    seats: Option<&[impl AsRef<str>]>,
+    best: Option<&BestInput>,
+) -> Result<Wanted> {
+    if let Some(seats) = seats {
         return hall.parts(seats).map(Wanted::Named);
     }
-    let best = input.best_available.as_ref().expect("one of the two is there");
+    let best = best.expect("one of the two is there");
     let section = best.section.as_ref().map(|name| {
         let problem = || Problem::bad_field("/best_available/section", "there is no such section");
         hall.plan().section_named(name).ok_or_else(problem)
@@ -330,82 +322,10 @@ pub(crate) fn wanted(hall: &Hall, input: &HoldInput) -> Result<Wanted> {
     }))
 }
 
-/// The body of a hold that was just made.
-pub(crate) fn held_body(app: &App, taken: &Taken) -> HoldBody {
-    let Held { id, deadline, seq } = taken.held;
-    let facts = HoldFacts { id, parts: &taken.parts, deadline, seq, state: None, now: app.now() };
-    hold_body(app, &taken.hall, facts)
-}
-
-/// The body that the key's first request got.
-pub(crate) fn replayed(app: &App, hall: &Hall, known: KeyImage) -> Result<HoldBody> {
-    let Outcome::Held { id, deadline, seq } = known.outcome else {
-        return Err(crate::idempotency::reused());
-    };
-    let image = app.shard.image().read();
-    let view = image.hold(id).ok_or_else(|| Problem::not_found("hold"))?;
-    let parts = view.hold().parts().to_vec();
-    drop(image);
-    let facts = HoldFacts { id, parts: &parts, deadline, seq, state: None, now: app.now() };
-    Ok(hold_body(app, hall, facts))
-}
-
 /// Whether the deadline has passed and nobody has noted it yet.
 fn is_overdue(app: &App, id: HoldId, now: TimeMs) -> bool {
     let image = app.shard.image().read();
     matches!(image.hold(id), Some(HoldView::Active(hold)) if now >= hold.deadline)
-}
-
-/// A hold as it is at `now`.
-fn present(app: &App, hall: &Hall, id: HoldId, now: TimeMs) -> Result<HoldBody> {
-    let image = app.shard.image().read();
-    let view = image.hold(id).ok_or_else(|| Problem::not_found("hold"))?;
-    let (state, seq) = match view {
-        // Nobody can have it any more, whether the expiry is in the log yet or not.
-        HoldView::Active(hold) if now >= hold.deadline => ("expired", decided_seq(hold)),
-        HoldView::Active(hold) => ("active", decided_seq(hold)),
-        HoldView::Order(order) => ("confirmed", order.confirmed.seq),
-        HoldView::Ended(ended) => match ended.how {
-            Ending::Released => ("released", ended.ended.seq),
-            Ending::Expired => ("expired", ended.ended.seq),
-        },
-    };
-    let hold = view.hold();
-    let (parts, deadline) = (hold.parts().to_vec(), hold.deadline);
-    drop(image);
-    let facts = HoldFacts { id, parts: &parts, deadline, seq, state: Some(state), now };
-    Ok(hold_body(app, hall, facts))
-}
-
-fn hold_body(app: &App, hall: &Hall, facts: HoldFacts<'_>) -> HoldBody {
-    let mut total = 0;
-    let mut seats = Vec::new();
-    for seat in facts.parts.iter().flat_map(|part| part.seats()) {
-        let tier = hall.tier_of(seat);
-        let price = hall.price(tier);
-        total += price;
-        seats.push(HeldSeat {
-            seat: hall.seat_id(seat),
-            tier: hall.tier_name(tier).to_owned(),
-            price,
-        });
-    }
-    HoldBody {
-        hold_id: hold_text(facts.id),
-        state: facts.state,
-        seats,
-        total,
-        currency: hall.currency().to_owned(),
-        expires_at: When(facts.deadline),
-        expires_in_ms: facts.deadline.since_ms(facts.now),
-        seq: app.seq_text(facts.seq),
-    }
-}
-
-/// The last event of the decision that made the hold: its `seq` for clients.
-fn decided_seq(hold: &Hold) -> Seq {
-    let further = (hold.parts().len() - 1).div_ceil(PARTS_PER_MORE);
-    Seq(hold.id.seq.0 + further as u64)
 }
 
 /// The hold of the path, if it is the user's, and its hall.

@@ -7,6 +7,7 @@ pub(crate) mod calls;
 pub(crate) mod catalog;
 #[cfg(test)]
 mod decoding;
+pub(crate) mod hold_body;
 pub(crate) mod holds;
 pub(crate) mod line;
 pub(crate) mod line_settings;
