@@ -205,6 +205,7 @@ impl Drop for Running<'_> {
 mod tests {
     use super::*;
 
+    /// Planted bug: the first digit is missing and the last is there twice.
     #[test]
     fn the_header_has_the_id_as_the_log_has_it() {
         for id in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {

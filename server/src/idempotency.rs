@@ -34,7 +34,8 @@ pub(crate) struct ClientKey(Option<(String, Fingerprint)>);
 pub(crate) fn sent_key(headers: &HeaderMap) -> Result<Option<String>> {
     let mut values = headers.get_all(IDEMPOTENCY_KEY).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().ok().filter(|text| values.next().is_none() && is_key(text));
+    let text = std::str::from_utf8(value.as_bytes()).ok();
+    let text = text.filter(|text| values.next().is_none() && is_key(text));
     let problem =
         || Problem::bad_request("Idempotency-Key must be 1 to 128 visible ASCII characters, once");
     text.map(|text| Some(text.to_owned())).ok_or_else(problem)

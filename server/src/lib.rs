@@ -40,5 +40,6 @@ pub(crate) mod serve;
 pub(crate) mod standing;
 pub(crate) mod stop;
 pub(crate) mod streams;
+pub(crate) mod strict;
 pub(crate) mod text;
 pub(crate) mod wire;

@@ -57,3 +57,106 @@ pub(crate) async fn catch_up(writer: &WriterState, shard: &Shard) {
         tracing::warn!(%written, %answered, "the next start writes the rows that are missing");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::SystemClock;
+    use tmomi_engine::OpenShowtime;
+    use tmomi_engine::event::LineSettings;
+    use tmomi_engine::ids::{BuyerId, Epoch, Seq, ShowtimeId, TierIndex, TimeMs};
+    use tmomi_engine::layout::{Layout, LayoutSpec, SectionSpec};
+    use tmomi_persist::layout_codec;
+    use tmomi_persist::shard::ShardConfig;
+    use tmomi_persist::writer::{
+        EntryKey, House, Names, NamesError, Record, Rows, Sink, SinkError, Source, SourceError,
+        Stamp,
+    };
+    use tokio::sync::Notify;
+
+    /// A log that has nothing for the rows.
+    struct Dry;
+
+    impl Source for Dry {
+        fn seek(&mut self, _: Seq) -> Result<(), SourceError> {
+            Ok(())
+        }
+
+        fn next(&mut self) -> Result<Option<Record>, SourceError> {
+            Ok(None)
+        }
+    }
+
+    impl Names for Dry {
+        async fn house(&mut self, _: ShowtimeId) -> Result<Arc<House>, NamesError> {
+            unreachable!("there are no events");
+        }
+    }
+
+    /// Rows that stand for `.0` when they are let be seen.
+    struct Later(Seq, Arc<Notify>);
+
+    impl Sink for Later {
+        async fn position(&mut self) -> Result<Stamp, SinkError> {
+            self.1.notified().await;
+            Ok(Stamp { epoch: Epoch(1), seq: self.0 })
+        }
+
+        async fn buyers(&mut self, _: &[EntryKey]) -> Result<Vec<(EntryKey, BuyerId)>, SinkError> {
+            unreachable!("there are no events");
+        }
+
+        async fn write(&mut self, _: Stamp, _: Stamp, _: &Rows) -> Result<(), SinkError> {
+            unreachable!("there are no events");
+        }
+    }
+
+    /// Something is decided and applied.
+    async fn open_showtime(shard: &Shard) {
+        let tier = TierIndex(0);
+        let spec = LayoutSpec { sections: vec![SectionSpec::General { places: 1, tier }] };
+        let open = OpenShowtime {
+            showtime: ShowtimeId(1),
+            blob: layout_codec::encode(&spec).into(),
+            layout: Arc::new(Layout::build(spec).expect("a layout")),
+            limit: 1,
+            hold_ttl_ms: 1_000,
+            line: LineSettings::default(),
+            opens_at: TimeMs(0),
+            closes_at: TimeMs(u64::MAX),
+        };
+        let mut handle = shard.engine().handle().expect("a handle");
+        let (_, seq) = handle.open(shard.clock().now(), open).expect("not open yet");
+        shard.wait(seq).await.expect("memory takes it");
+    }
+
+    /// Planted bug: it waits for what is applied now, which goes on rising, and the end takes two
+    /// seconds.
+    #[tokio::test]
+    async fn the_end_waits_for_the_rows_of_what_was_answered_before_it() {
+        let clock = Arc::new(SystemClock::start());
+        let shard = Shard::open(ShardConfig::memory(), clock.clone()).expect("memory");
+        let (answered, seen) = (shard.applied(), Arc::new(Notify::new()));
+        let folder = tempfile::tempdir().expect("a folder");
+        let dead = DeadLetters::new(folder.path().to_owned());
+        let sink = Later(answered, Arc::clone(&seen));
+        let mut writer = Writer::new(WriterConfig::default(), Dry, sink, Dry, dead);
+        let state = writer.state();
+        let start = clock.since_start();
+        let others = async {
+            open_showtime(&shard).await;
+            assert!(shard.applied() > answered && state.position() < answered);
+            seen.notify_one();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            biased;
+            () = catch_up(&state, &shard) => {}
+            () = others => {}
+            _ = writer.run() => {}
+        }
+        assert_eq!(state.position(), answered, "it waited for them");
+        let took = clock.since_start() - start;
+        assert!(took < LAST_ROWS_WAIT / 2, "and for nothing else: {took:?}");
+    }
+}

@@ -14,27 +14,32 @@ const TIME_MS_MAX: u64 = 253_402_300_799_999;
 pub(crate) struct When(pub(crate) TimeMs);
 
 impl When {
-    /// As `time` writes it, but every hold has one and its general way takes ten times as long.
-    pub(crate) fn text(self) -> String {
+    /// Writes it as `time` does; but every hold has one, and the general way takes ten times as
+    /// long.
+    pub(crate) fn push(self, text: &mut String) {
         let ms = self.0.0.min(TIME_MS_MAX);
         let time = OffsetDateTime::from_unix_timestamp((ms / 1_000) as i64);
         let time = time.expect("the year has four digits");
         let (hour, minute, second) = time.to_hms();
-        let mut text = String::with_capacity("2030-01-31T19:30:00.000Z".len());
         text.push_str(itoa::Buffer::new().format(time.year()));
         let rest = [('-', time.month().into()), ('-', time.day())];
         let rest = rest.into_iter().chain([('T', hour), (':', minute), (':', second)]);
         rest.for_each(|(mark, number)| {
             text.push(mark);
-            push_digits(&mut text, number.into(), 10);
+            push_digits(text, number.into(), 10);
         });
         let fraction = ms % 1_000;
         if fraction > 0 {
             text.push('.');
-            push_digits(&mut text, fraction, 100);
+            push_digits(text, fraction, 100);
             text.truncate(text.trim_end_matches('0').len());
         }
         text.push('Z');
+    }
+
+    fn text(self) -> String {
+        let mut text = String::with_capacity("2030-01-31T19:30:00.000Z".len());
+        self.push(&mut text);
         text
     }
 }
@@ -101,10 +106,15 @@ where
 /// An event's number: `"<epoch>-<sequence>"`.
 pub(crate) fn seq_text(epoch: Epoch, seq: Seq) -> String {
     let mut text = String::with_capacity(24);
+    push_seq(&mut text, epoch, seq);
+    text
+}
+
+/// Writes it behind what is in `text`.
+pub(crate) fn push_seq(text: &mut String, epoch: Epoch, seq: Seq) {
     text.push_str(itoa::Buffer::new().format(epoch.0));
     text.push('-');
     text.push_str(itoa::Buffer::new().format(seq.0));
-    text
 }
 
 /// Reads an event's number as [`seq_text`] writes it. The sequence goes on counting across
@@ -127,6 +137,11 @@ fn decimal(text: &str) -> Option<u64> {
 /// The id of a hold.
 pub(crate) fn hold_text(id: HoldId) -> String {
     id_text('h', id)
+}
+
+/// Writes the id of a hold behind what is in `text`.
+pub(crate) fn push_hold(text: &mut String, id: HoldId) {
+    push_id(text, 'h', id);
 }
 
 /// The id of an order: the order of a hold has the hold's numbers.
@@ -157,12 +172,16 @@ pub(crate) fn parse_ticket(text: &str) -> Option<(HoldId, usize)> {
 
 fn id_text(kind: char, id: HoldId) -> String {
     let mut text = String::with_capacity(24);
+    push_id(&mut text, kind, id);
+    text
+}
+
+fn push_id(text: &mut String, kind: char, id: HoldId) {
     text.push(kind);
     for number in [id.seq.0, id.slot.0.into()] {
         text.push('-');
-        push_hex(&mut text, number);
+        push_hex(text, number);
     }
-    text
 }
 
 fn push_hex(text: &mut String, number: u64) {
@@ -200,7 +219,7 @@ mod tests {
         assert_eq!(When(TimeMs(u64::MAX)).to_string(), "9999-12-31T23:59:59.999Z");
     }
 
-    /// Planted bug: the zeros at the end of a whole second go, too.
+    /// Planted bug: the zeros at the end of the seconds go, too.
     #[test]
     fn a_time_is_written_as_everybody_writes_it() {
         let days = (0..30_000).map(|day| day * 86_400_000 + day * 997);

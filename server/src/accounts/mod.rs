@@ -134,7 +134,8 @@ fn unauthenticated() -> Problem {
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let Some(value) = values.next() else { return Ok(None) };
-    let text = value.to_str().ok().filter(|_| values.next().is_none());
+    // What is no token is found out when it is looked up.
+    let text = std::str::from_utf8(value.as_bytes()).ok().filter(|_| values.next().is_none());
     let (scheme, token) = text.and_then(|text| text.split_once(' ')).ok_or_else(unauthenticated)?;
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unauthenticated());

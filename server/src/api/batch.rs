@@ -27,14 +27,13 @@ use crate::api::calls;
 use crate::api::hold_body::{HOLD_BYTES, HoldFacts, replayed};
 use crate::api::holds::{BestInput, Wanted, check_choice, check_ttl, wanted};
 use crate::app::{App, AppState};
-use crate::extract::{
-    Admin, Ids, LARGE_BODY_BYTES_MAX, check_length, check_type, object, parse_json, read_body,
-};
+use crate::extract::{Admin, Ids, LARGE_BODY_BYTES_MAX, check_length, check_type, read_body};
 use crate::halls::Hall;
 use crate::idempotency::{self, Fingerprint, Running, call_of_line};
 use crate::json::Json;
 use crate::problem::{Problem, Result};
 use crate::refusals;
+use crate::strict::{object, parse_json};
 
 /// Lines of one batch at most.
 const LINES_MAX: usize = 10_000;

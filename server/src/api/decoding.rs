@@ -12,6 +12,7 @@ use super::{accounts, batch, catalog, holds, line_settings};
 use crate::accounts::tokens::{ACCESS_AUDIENCE, AccessClaims, Keyring};
 use crate::extract::{self, Nothing, Page};
 use crate::streams::sse::Resume;
+use crate::strict::parse_json;
 use crate::text;
 
 /// Bytes in use at a time, for each byte of input.
@@ -48,7 +49,7 @@ fn bounded<T>(input: &[u8], read: impl FnOnce() -> T) {
 }
 
 fn body<T: DeserializeOwned>(input: &[u8]) {
-    bounded(input, || extract::parse_json::<T>(input));
+    bounded(input, || parse_json::<T>(input));
 }
 
 /// As the body of every call that has one.
@@ -141,8 +142,8 @@ fn near(sound: Vec<String>) -> impl Strategy<Value = Vec<u8>> {
 /// What holds the bound must be sound itself, or nothing but refusals is tried.
 #[test]
 fn what_is_sound_is_read() {
-    assert!(extract::parse_json::<holds::HoldInput>(SOUND[0].as_bytes()).is_ok());
-    assert!(extract::parse_json::<holds::HoldInput>(SOUND[1].as_bytes()).is_ok());
+    assert!(parse_json::<holds::HoldInput>(SOUND[0].as_bytes()).is_ok());
+    assert!(parse_json::<holds::HoldInput>(SOUND[1].as_bytes()).is_ok());
     let line = batch::read(SOUND[11].as_bytes(), "/", BuyerId(1), NOW);
     assert!(line.is_ok());
     assert!(text::parse_seq(SOUND[13]).is_some());

@@ -15,7 +15,7 @@ use crate::app::App;
 use crate::halls::Hall;
 use crate::json::Json;
 use crate::problem::{Problem, Result};
-use crate::text::{When, hold_text};
+use crate::text::{When, push_hold, push_seq};
 
 /// Bytes of a hold's JSON without its seats, and of a seat whose names are not unusually long.
 pub(crate) const HOLD_BYTES: usize = 192;
@@ -64,7 +64,7 @@ impl<'a> HoldFacts<'a> {
 
     /// Writes what stands in the body behind its opening brace, on the terms of `hall`.
     pub(crate) fn write(&self, app: &App, hall: &Hall, json: &mut Json) {
-        json.raw("\"hold_id\":\"").raw(&hold_text(self.id));
+        push_hold(&mut json.raw("\"hold_id\":\"").0, self.id);
         if let Some(state) = self.state {
             json.raw("\",\"state\":\"").raw(state);
         }
@@ -80,9 +80,10 @@ impl<'a> HoldFacts<'a> {
         }
         let left_ms = self.deadline.since_ms(self.now);
         json.raw("],\"total\":").number(total).raw(",\"currency\":").text(hall.currency());
-        json.raw(",\"expires_at\":\"").raw(&When(self.deadline).text());
+        When(self.deadline).push(&mut json.raw(",\"expires_at\":\"").0);
         json.raw("\",\"expires_in_ms\":").number(left_ms);
-        json.raw(",\"seq\":\"").raw(&app.seq_text(self.seq)).raw("\"}");
+        push_seq(&mut json.raw(",\"seq\":\"").0, app.epochs.of(self.seq), self.seq);
+        json.raw("\"}");
     }
 
     /// The whole answer.

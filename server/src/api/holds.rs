@@ -17,11 +17,12 @@ use crate::api::hold_body::{HoldBody, HoldFacts, present, replayed};
 use crate::api::orders::{OrderBody, order_body};
 use crate::api::{calls, seq_header};
 use crate::app::{App, AppState};
-use crate::extract::{Ids, Input, MaybeInput, MinSeq, Reached, User, object};
+use crate::extract::{Ids, Input, MaybeInput, MinSeq, Reached, User};
 use crate::halls::{Hall, check_seats};
 use crate::idempotency::Running;
 use crate::problem::{Code, Problem, Result};
 use crate::refusals;
+use crate::strict::object;
 use crate::text::parse_hold;
 
 /// Seats named in one request at most.

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::support::batch::{LINES_MAX, batch};
 use crate::support::house::{self, Buyer, PASSWORD, Sale, fresh_email, id, release};
 use crate::support::raw::Raw;
 use crate::support::sse::Stream;
+use crate::support::tools::Strace;
 use crate::support::{Client, Launch, Reply, Server, all_at_once};
 
 /// A server that keeps its limits, with some of them small.
@@ -178,4 +180,43 @@ async fn overload_is_503_with_a_time_and_changes_nothing() {
     eprintln!("{held} of 600 were held");
     assert!(held > 0);
     assert_eq!(sale.stats().await["held"], held, "what was refused was not done");
+}
+
+/// The keeper stands still until two batches have filled the ring: their lines wait for room, and
+/// none is refused. Planted bug: a line that finds the ring full is refused.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lines_of_a_batch_wait_for_room() {
+    const ROW: usize = 100;
+    // The least there may be: room for some 10,500 events beside what every thread may still add.
+    let server = Launch::new().set("TMOMI_RING_SLOTS", "32768").start();
+    let terms = json!({ "limit": 2 * LINES_MAX });
+    let sale = Sale::open(&server, house::rows(2 * LINES_MAX / ROW, ROW), terms).await;
+    let buyers = house::buyers(&server, 2).await;
+    let strace = Strace::of_thread(server.pid(), "keeper", "futex", "delay_enter=3000000");
+    let batches = buyers.iter().zip(0..).map(|(buyer, n)| (sale.clone(), buyer.user_id, n));
+    let batches: Vec<_> = batches.collect();
+    let batches = tokio::spawn(all_at_once(batches, async |(sale, buyer, n)| {
+        let seat = |k: usize| format!("A-{}-{}", (n * LINES_MAX + k) / ROW + 1, k % ROW + 1);
+        let line = |k| {
+            let seats = [seat(k)];
+            json!({ "idempotency_key": format!("{n}-{k}"), "buyer": buyer, "seats": seats })
+        };
+        batch(&sale, &(0..LINES_MAX).map(line).collect::<Vec<_>>()).await
+    }));
+    let stranger = Client::stranger(server.address());
+    crate::support::eventually("the ring is half full", Duration::from_secs(9), async || {
+        let text = stranger.get("/metrics").await.text();
+        let depth = text.lines().find_map(|line| line.strip_prefix("tmomi_ring_depth "))?;
+        depth.parse::<u32>().is_ok_and(|depth| depth > 5_000).then_some(())
+    })
+    .await;
+    // Long enough for all lines, if they do not wait.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(!batches.is_finished(), "nobody waited");
+    drop(strace);
+    for answers in batches.await.expect("no line is lost") {
+        let refused = answers.iter().find(|answer| answer["status"] != 201);
+        assert!(refused.is_none(), "{refused:?}");
+    }
+    assert_eq!(sale.stats().await["held"], 2 * LINES_MAX);
 }

@@ -11,8 +11,8 @@ use tmomi_persist::plan::Plan;
 use utoipa::ToSchema;
 
 use crate::api::line_settings::{LineInput, LineOutput};
-use crate::extract::object;
 use crate::problem::{Problem, Result};
+use crate::strict::object;
 use crate::text::{When, nullable};
 
 /// Seats a buyer may have unless the organiser says otherwise.
