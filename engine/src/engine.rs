@@ -22,9 +22,7 @@ pub const SHOWTIMES_MAX: usize = 1 << 14;
 #[derive(Clone, Copy, Debug)]
 pub struct EngineConfig {
     /// Slots of the event ring, a power of two; 64 bytes each. At least
-    /// `(handles_max + 1)` times what a decision has at most, [`DECISION_EVENTS_MAX`], and 64.
-    ///
-    /// [`DECISION_EVENTS_MAX`]: crate::DECISION_EVENTS_MAX
+    /// `(handles_max + 1) * WRITER_EVENTS_MAX`.
     pub ring_slots: usize,
     /// Threads that may decide at a time: handles that exist at once.
     pub handles_max: usize,

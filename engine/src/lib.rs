@@ -125,4 +125,4 @@ pub use hold::{HOLD_TTL_MS_MAX, HOLD_TTL_MS_MIN, SLOTS_MAX};
 pub use house::House;
 pub use keeper::Keeper;
 pub use reject::{Conflict, Reject, SeatState};
-pub use ring::{DECISION_EVENTS_MAX, PARTS_MAX};
+pub use ring::{DECISION_EVENTS_MAX, PARTS_MAX, WRITER_EVENTS_MAX};

@@ -28,8 +28,8 @@ pub const DECISION_EVENTS_MAX: usize = 1 + (PARTS_MAX - 1).div_ceil(PARTS_PER_MO
 
 /// Events that a writer may claim before the decision for which it looks for room again.
 pub(crate) const LOOK_EVENTS: usize = if cfg!(any(loom, shuttle)) { 2 } else { 64 };
-/// Events that a writer adds between two looks at most.
-pub(crate) const WRITER_EVENTS_MAX: usize = LOOK_EVENTS + DECISION_EVENTS_MAX;
+/// Events that a handle adds at most before it looks again whether there is room.
+pub const WRITER_EVENTS_MAX: usize = LOOK_EVENTS + DECISION_EVENTS_MAX;
 
 /// Words of a slot, one cache line.
 const SLOT_WORDS: usize = 8;

@@ -7,13 +7,13 @@ use std::str::FromStr;
 
 use clap::{Args, CommandFactory, ValueEnum};
 use serde::Deserialize;
-use tmomi_engine::DECISION_EVENTS_MAX;
+use tmomi_engine::WRITER_EVENTS_MAX;
 
 use crate::handles::HANDLES_MAX;
 
 /// Slots of the event ring at least: room for one decision of every handle and the keeper.
 const RING_SLOTS_MIN: u32 = 1 << 15;
-const _: () = assert!((HANDLES_MAX + 1) * DECISION_EVENTS_MAX <= RING_SLOTS_MIN as usize);
+const _: () = assert!((HANDLES_MAX + 1) * WRITER_EVENTS_MAX <= RING_SLOTS_MIN as usize);
 
 /// The environment variables that start with this are settings.
 const ENV_PREFIX: &str = "TMOMI_";
@@ -193,7 +193,7 @@ settings! {
     /// Threads that serve requests; 0 is one a core
     threads: u32 = 0, "TMOMI_THREADS", "N";
     /// Events that may wait for the journal; a power of two
-    ring_slots: u32 = 1 << 16, "TMOMI_RING_SLOTS", "N";
+    ring_slots: u32 = 1 << 17, "TMOMI_RING_SLOTS", "N";
     /// Bytes of a journal segment
     segment_bytes: u64 = 64 << 20, "TMOMI_SEGMENT_BYTES", "BYTES";
     /// Number of this node, for the journal

@@ -30,7 +30,7 @@ async fn try_hold(sale: &Sale, buyer: &Buyer, n: usize) -> Result<Reply, Broken>
     buyer.client.attempt(Method::POST, &sale.path("/holds"), Some(&key), Some(body)).await
 }
 
-fn journal_files(server: &Server) -> Vec<PathBuf> {
+pub(crate) fn journal_files(server: &Server) -> Vec<PathBuf> {
     let files = files_below(server.launch().data()).into_iter();
     files.filter(|path| path.extension().is_some_and(|end| end == "journal")).collect()
 }

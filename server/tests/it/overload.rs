@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
+use crate::faults::journal_files;
 use crate::support::batch::{LINES_MAX, batch};
 use crate::support::house::{self, Buyer, PASSWORD, Sale, fresh_email, id, release};
 use crate::support::raw::Raw;
@@ -182,17 +183,18 @@ async fn overload_is_503_with_a_time_and_changes_nothing() {
     assert_eq!(sale.stats().await["held"], held, "what was refused was not done");
 }
 
-/// The keeper stands still until two batches have filled the ring: their lines wait for room, and
+/// The disk stands still until two batches have filled the ring: their lines wait for room, and
 /// none is refused. Planted bug: a line that finds the ring full is refused.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lines_of_a_batch_wait_for_room() {
     const ROW: usize = 100;
-    // The least there may be: room for some 10,500 events beside what every thread may still add.
+    // The least there may be: room for some 6,400 events beside what every thread may still add.
     let server = Launch::new().set("TMOMI_RING_SLOTS", "32768").start();
     let terms = json!({ "limit": 2 * LINES_MAX });
     let sale = Sale::open(&server, house::rows(2 * LINES_MAX / ROW, ROW), terms).await;
     let buyers = house::buyers(&server, 2).await;
-    let strace = Strace::of_thread(server.pid(), "keeper", "futex", "delay_enter=3000000");
+    let journal = journal_files(&server);
+    let strace = Strace::attach(server.pid(), "fdatasync", "delay_enter=3000000", &journal);
     let batches = buyers.iter().zip(0..).map(|(buyer, n)| (sale.clone(), buyer.user_id, n));
     let batches: Vec<_> = batches.collect();
     let batches = tokio::spawn(all_at_once(batches, async |(sale, buyer, n)| {
@@ -207,7 +209,7 @@ async fn lines_of_a_batch_wait_for_room() {
     crate::support::eventually("the ring is half full", Duration::from_secs(9), async || {
         let text = stranger.get("/metrics").await.text();
         let depth = text.lines().find_map(|line| line.strip_prefix("tmomi_ring_depth "))?;
-        depth.parse::<u32>().is_ok_and(|depth| depth > 5_000).then_some(())
+        depth.parse::<u32>().is_ok_and(|depth| depth > 3_000).then_some(())
     })
     .await;
     // Long enough for all lines, if they do not wait.

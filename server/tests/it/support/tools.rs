@@ -26,28 +26,10 @@ impl Strace {
         strace
     }
 
-    /// Attaches to the thread of `pid` called `name` and injects `injection` into its calls.
-    pub(crate) fn of_thread(pid: u32, name: &str, call: &str, injection: &str) -> Strace {
-        let thread = thread_named(pid, name).expect("the server has such a thread");
-        let mut command = Command::new("strace");
-        command.args(["-qq", "-o", "/dev/null", "-p", &thread.to_string()]);
-        command.args(["-e", &format!("trace={call}")]);
-        command.args(["-e", &format!("inject={call}:{injection}")]);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        let strace = Strace { child: child.spawn().expect("strace is installed") };
-        let status = PathBuf::from(format!("/proc/{pid}/task/{thread}/status"));
-        strace.wait_until(pid, || is_traced(&status));
-        strace
-    }
-
     /// Every thread of the server has a tracer once strace is there.
     fn wait_attached(&self, pid: u32) {
-        self.wait_until(pid, || all_threads_traced(pid));
-    }
-
-    fn wait_until(&self, pid: u32, attached: impl Fn() -> bool) {
         for _ in 0..500 {
-            if attached() {
+            if all_threads_traced(pid) {
                 return;
             }
             std::thread::sleep(Duration::from_millis(10));
@@ -69,21 +51,10 @@ impl Drop for Strace {
 
 fn all_threads_traced(pid: u32) -> bool {
     let Ok(threads) = std::fs::read_dir(format!("/proc/{pid}/task")) else { return false };
-    threads.flatten().all(|thread| is_traced(&thread.path().join("status")))
-}
-
-fn is_traced(status: &Path) -> bool {
-    let status = std::fs::read_to_string(status).unwrap_or_default();
-    status.lines().any(|l| l.starts_with("TracerPid:") && !l.ends_with("\t0"))
-}
-
-fn thread_named(pid: u32, name: &str) -> Option<u32> {
-    let mut threads = std::fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten();
-    let thread = threads.find(|thread| {
-        let comm = std::fs::read_to_string(thread.path().join("comm")).unwrap_or_default();
-        comm.trim_end() == name
-    })?;
-    thread.file_name().to_str()?.parse().ok()
+    threads.flatten().all(|thread| {
+        let status = std::fs::read_to_string(thread.path().join("status")).unwrap_or_default();
+        status.lines().any(|l| l.starts_with("TracerPid:") && !l.ends_with("\t0"))
+    })
 }
 
 /// Limits the file handles of a running process.
