@@ -58,7 +58,7 @@ pub(crate) struct Shared {
 
 impl Engine {
     /// An engine without a showtime, whose first event will be number 1, and its keeper, which
-    /// one thread must drain and tick.
+    /// must be drained and ticked.
     ///
     /// # Panics
     ///
@@ -100,7 +100,9 @@ impl Engine {
     /// A handle to decide with; `None` if there are `handles_max` of them.
     pub fn handle(&self) -> Option<Handle> {
         let shared = &self.shared;
-        if shared.handles.fetch_add(1, Ordering::Relaxed) >= shared.handles_max {
+        // Acquire pairs with the Release in `drop_handle`: a look for room sees what the handle whose
+        // place this one takes has claimed.
+        if shared.handles.fetch_add(1, Ordering::Acquire) >= shared.handles_max {
             shared.handles.fetch_sub(1, Ordering::Relaxed);
             return None;
         }
@@ -200,6 +202,7 @@ impl Shared {
     }
 
     pub(crate) fn drop_handle(&self) {
-        self.handles.fetch_sub(1, Ordering::Relaxed);
+        // Release: see `handle`.
+        self.handles.fetch_sub(1, Ordering::Release);
     }
 }

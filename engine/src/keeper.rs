@@ -1,4 +1,4 @@
-//! The keeper: the one thread of a shard that reads the ring and lets time pass.
+//! The keeper: the one who reads the ring of a shard and lets time pass.
 //!
 //! It drains decisions for the log, sets a timer for each deadline it reads, ends holds and
 //! sessions whose time is over, and walks along the line. It never waits for another thread:

@@ -86,7 +86,7 @@
 //! | `hold` | the slab of holds and the state word they race on |
 //! | `line`, `index` | entries, numbers, the buyer's account; who has which entry |
 //! | `ring`, `emit` | sequence numbers, publishing, draining |
-//! | `wheel`, `keeper` | timers; the one thread that drains, expires and admits |
+//! | `wheel`, `keeper` | timers; the one who drains, expires and admits |
 //! | `handle`, `engine`, `house` | the operations in terms of the words above |
 //! | [`naive`] | the same operations behind plain collections, for tests and benches |
 

@@ -170,19 +170,6 @@ struct Group {
     started_ns: u64,
 }
 
-/// What a step of the log came to.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Committing {
-    /// A group is durable.
-    Done(Committed),
-    /// There is no group.
-    Idle,
-    /// There is no room: the same group is tried again by the next step.
-    NoRoom,
-    /// The log failed; there is no further step.
-    Failed,
-}
-
 impl GroupCommit {
     pub(crate) fn new(
         log: Box<dyn Log>,
@@ -208,19 +195,20 @@ impl GroupCommit {
         self.group = Some(Group { batch, frames: 0, started_ns: self.clock.monotonic_ns() });
     }
 
-    /// Commits the group. Waits for the disk, but not for room.
-    pub(crate) fn step(&mut self) -> Committing {
+    /// Commits the group; `None` if there is none, or no room for it and the next step tries again,
+    /// or the log has failed and there is no further step. Waits for the disk, but not for room.
+    pub(crate) fn step(&mut self) -> Option<Committed> {
         if self.status.is_failed() {
-            return Committing::Failed;
+            return None;
         }
-        let Some(mut group) = self.group.take() else { return Committing::Idle };
+        let mut group = self.group.take()?;
         match self.commit(&mut group) {
             Ok(()) => {
                 if self.status.is_stalled() {
                     tracing::info!("the log goes on");
                     self.status.resume();
                 }
-                Committing::Done(self.done(group))
+                Some(self.done(group))
             }
             Err(error @ LogError::NoSpace(_)) => {
                 if !self.status.is_stalled() {
@@ -228,11 +216,11 @@ impl GroupCommit {
                 }
                 self.status.stall(error);
                 self.group = Some(group);
-                Committing::NoRoom
+                None
             }
             Err(error) => {
                 self.status.fail(error);
-                Committing::Failed
+                None
             }
         }
     }

@@ -70,9 +70,11 @@ impl Handover {
         Handover { stage, body: Mutex::default(), socket: Mutex::default() }
     }
 
-    /// Whether the answer to a request may go on without hyper.
-    pub(crate) fn suits<B>(request: &Request<B>) -> bool {
-        request.version() == Version::HTTP_11 && request.method() == Method::GET
+    /// Whether the answer to a request may go on without hyper, which alone can pass over a body.
+    pub(crate) fn suits<B: hyper::body::Body>(request: &Request<B>) -> bool {
+        request.version() == Version::HTTP_11
+            && request.method() == Method::GET
+            && request.body().is_end_stream()
     }
 
     /// Keeps the body of an answer. What hyper gets instead is the same head, and a body that

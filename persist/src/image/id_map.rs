@@ -41,10 +41,6 @@ impl Hasher for IdHasher {
         self.0 = product as u64 ^ (product >> 64) as u64;
     }
 
-    fn write_u32(&mut self, id: u32) {
-        self.write_u64(id.into());
-    }
-
     fn write(&mut self, bytes: &[u8]) {
         bytes.iter().for_each(|byte| self.write_u64((*byte).into()));
     }

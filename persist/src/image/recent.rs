@@ -1,7 +1,7 @@
 //! What is remembered for a time: by key, forgotten in the order in which it came.
 //!
 //! Values stand in segments, in the order in which they came. Each segment has an index of its own,
-//! small enough for a processor's cache, which is only ever added to:
+//! 2 MiB at most, which is only ever added to:
 //!
 //! ```text
 //! segments   [ .. forgotten | values ] [ values ] [ values, growing ]
@@ -10,7 +10,7 @@
 //!
 //! So to remember is one write at the end and one in a small table; to forget is to count on, and
 //! a segment of which nothing is left is the next one to be filled. Who looks for a key asks every
-//! segment, newest first, some 16 of them a million values.
+//! segment, newest first, four of them a million values.
 
 use std::collections::VecDeque;
 use std::hash::BuildHasher;
@@ -27,7 +27,7 @@ pub const REMEMBERED_MS: u64 = 24 * 60 * 60 * 1_000;
 const FORGET_MAX: usize = 64;
 
 /// Values of a segment at most.
-const SEGMENT_VALUES: usize = 1 << 16;
+const SEGMENT_VALUES: usize = if cfg!(test) { 1 << 10 } else { 1 << 18 };
 /// Buckets of a segment's index at first.
 const BUCKETS_MIN: usize = 1 << 4;
 /// Buckets for each value at least: a search in an index passes few values that are others.
@@ -35,7 +35,7 @@ const BUCKETS_A_VALUE: usize = 2;
 
 /// Low bits of a bucket: the number of the value in its segment, plus one. Those above are of the
 /// key's hash. A bucket of zero is empty.
-const NUMBER_BITS: u32 = 17;
+const NUMBER_BITS: u32 = 19;
 const NUMBER_MASK: u32 = (1 << NUMBER_BITS) - 1;
 
 const _: () = assert!(SEGMENT_VALUES < 1 << NUMBER_BITS);
@@ -195,15 +195,28 @@ impl<T: Remembered> Segment<T> {
         self.buckets[hash as usize & (self.buckets.len() - 1)].into()
     }
 
-    /// Puts the number of a value, plus one, where its key is looked for.
+    /// Puts the number of a value, plus one, where its key is looked for. A value before it with the
+    /// same key is not found any more.
     #[inline]
     fn enter(&mut self, number: u32, hash: u64) {
+        let key = self.values[number as usize - 1].key();
+        let at = self.bucket(key, hash);
+        self.buckets[at] = tag(hash) | number;
+    }
+
+    /// The bucket of the key, or the empty one where it belongs.
+    #[inline]
+    fn bucket(&self, key: u64, hash: u64) -> usize {
         let mask = self.buckets.len() - 1;
         let mut at = hash as usize & mask;
-        while self.buckets[at] != 0 {
+        loop {
+            let bucket = self.buckets[at];
+            let is_it = || self.values[(bucket & NUMBER_MASK) as usize - 1].key() == key;
+            if bucket == 0 || bucket & !NUMBER_MASK == tag(hash) && is_it() {
+                return at;
+            }
             at = (at + 1) & mask;
         }
-        self.buckets[at] = tag(hash) | number;
     }
 
     #[cold]
@@ -216,19 +229,9 @@ impl<T: Remembered> Segment<T> {
 
     /// The newest value of `key` but for the first `forgotten`.
     fn newest(&self, key: u64, hash: u64, forgotten: usize) -> Option<&T> {
-        let mask = self.buckets.len() - 1;
-        let mut at = hash as usize & mask;
-        let mut newest = None;
-        while self.buckets[at] != 0 {
-            let bucket = self.buckets[at];
-            let index = (bucket & NUMBER_MASK) as usize - 1;
-            let is_it = bucket & !NUMBER_MASK == tag(hash) && self.values[index].key() == key;
-            if is_it && index >= forgotten {
-                newest = newest.max(Some(index));
-            }
-            at = (at + 1) & mask;
-        }
-        newest.map(|index| &self.values[index])
+        let bucket = self.buckets[self.bucket(key, hash)];
+        let index = ((bucket & NUMBER_MASK) as usize).checked_sub(1)?;
+        (index >= forgotten).then(|| &self.values[index])
     }
 }
 

@@ -210,8 +210,12 @@ impl Shard {
         let log = GroupCommit::new(log, epoch, Arc::clone(&clock), config.commit_hook);
         let (status, bell) = (Arc::clone(log.status()), Arc::new(Bell::default()));
         let keeper = Arc::new(Mutex::new(keeper));
-        let ticker =
-            Ticker { keeper: Arc::clone(&keeper), clock: Arc::clone(&clock), ticked_at: None };
+        let ticker = Ticker {
+            engine: engine.clone(),
+            keeper: Arc::clone(&keeper),
+            clock: Arc::clone(&clock),
+            ticked_at: None,
+        };
         let way = Way {
             engine: engine.clone(),
             keeper,

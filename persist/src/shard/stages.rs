@@ -58,8 +58,15 @@ impl Stages {
             way.following.snapshotter.map(Snapshotter::spawn).transpose()?;
         let (bell, status) = (Arc::clone(&way.bell), Arc::clone(way.status()));
         let way = way.spawn()?;
-        let keeper = ticker.spawn(Arc::clone(&bell), status).inspect_err(|_| bell.close())?;
-        Ok(Threads { keeper, way })
+        match ticker.spawn(Arc::clone(&bell), status) {
+            Ok(keeper) => Ok(Threads { keeper, way }),
+            Err(error) => {
+                bell.close();
+                // Nothing was decided.
+                let _ = way.join();
+                Err(error)
+            }
+        }
     }
 }
 

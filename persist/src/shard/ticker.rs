@@ -7,8 +7,8 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tmomi_engine::Keeper;
 use tmomi_engine::ids::TimeMs;
+use tmomi_engine::{Engine, Keeper};
 
 use super::bell::Bell;
 use crate::clock::Clock;
@@ -19,6 +19,7 @@ use crate::log::{LogError, LogStatus};
 const TICK_MS: u64 = 3;
 
 pub(super) struct Ticker {
+    pub(super) engine: Engine,
     pub(super) keeper: Arc<Mutex<Keeper>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) ticked_at: Option<TimeMs>,
@@ -46,7 +47,9 @@ impl Ticker {
             while !bell.is_closing() && !log.is_failed() {
                 self.step();
                 // Also for whoever has decided something and not rung.
-                bell.ring();
+                if self.engine.ring_depth() > 0 {
+                    bell.ring();
+                }
                 thread::sleep(Duration::from_millis(TICK_MS));
             }
         })

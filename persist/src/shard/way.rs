@@ -16,7 +16,7 @@ use tmomi_engine::{Engine, Keeper};
 
 use super::bell::Bell;
 use crate::follower::Following;
-use crate::log::{Committed, Committing, GROUP_EVENTS_MAX, GroupCommit, LogError, LogStatus};
+use crate::log::{Committed, GROUP_EVENTS_MAX, GroupCommit, LogError, LogStatus};
 use crate::watermark::Watermark;
 
 /// How long a full disk is left alone before it is tried again.
@@ -58,9 +58,8 @@ impl Way {
         if self.committed.is_some() {
             return false;
         }
-        let Committing::Done(committed) = self.log.step() else { return false };
-        self.committed = Some(committed);
-        true
+        self.committed = self.log.step();
+        self.committed.is_some()
     }
 
     /// Applies a commit to the image; `false` if there was none.
@@ -81,7 +80,8 @@ impl Way {
     pub(super) fn go(mut self) -> Result<(), LogError> {
         let _end = End(Arc::clone(self.status()), Arc::clone(&self.following.live.watermark));
         while !self.is_over() {
-            if !(self.drain() | self.commit() | self.follow()) {
+            let is_busy = self.drain() | self.commit() | self.follow();
+            if !is_busy && !self.status().is_failed() {
                 let retry = self.status().is_stalled().then_some(NO_SPACE_RETRY);
                 self.bell.sleep(&self.engine, retry);
             }
@@ -105,6 +105,8 @@ impl Way {
     fn is_over(&mut self) -> bool {
         if self.until.is_none() && self.bell.is_closing() {
             self.until = Some(self.engine.claimed());
+            // What found no room is tried once more.
+            let _ = self.commit() && self.follow();
         }
         let Some(until) = self.until else { return self.status().is_failed() };
         // A log without room is not waited for.

@@ -168,6 +168,7 @@ impl Frames {
                 break;
             }
             if all.is_empty() {
+                all.reserve(first.len() + frame.len());
                 all.extend_from_slice(&first);
             }
             all.extend_from_slice(&frame);

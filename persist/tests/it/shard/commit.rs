@@ -236,3 +236,37 @@ fn a_full_log_stops_the_sale_and_room_lets_it_go_on_with_no_timer_lost() {
     desk.handle.join(&desk.house, BuyerId(5), context).expect("decided");
     assert!(matches!(desk.shard.close(), Err(LogError::NoSpace(_))));
 }
+
+/// Planted bug: a shard that closes does not try again what found no room.
+#[test]
+fn room_that_comes_back_before_the_end_is_used() {
+    let disk = Driven::default();
+    let mut desk = Desk::new(disk.config(), TestClock::at(START));
+    disk.full.store(true, Ordering::Relaxed);
+    let decided = decide(&mut desk, 1);
+    until("the log says that it is full", || {
+        matches!(desk.shard.accepting(), Err(Stalled::NoSpace(_)))
+    });
+    let wait = desk.shard.wait(decided);
+    disk.full.store(false, Ordering::Relaxed);
+    desk.shard.close().expect("there is room");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    runtime.block_on(wait).expect("it was committed");
+    assert!(disk.sealed.load(Ordering::Relaxed));
+}
+
+/// Planted bug: nobody is told when the shard's thread panics.
+#[test]
+fn a_thread_that_panics_leaves_nobody_waiting() {
+    let mut config = ShardConfig::memory();
+    let panics = Arc::new(AtomicBool::new(false));
+    let of_log = Arc::clone(&panics);
+    config.commit_hook = Box::new(move |_| assert!(!of_log.load(Ordering::Relaxed), "as asked"));
+    let mut desk = Desk::new(config, TestClock::at(START));
+    panics.store(true, Ordering::Relaxed);
+    let decided = decide(&mut desk, 1);
+    assert!(!waited(&desk.shard, decided, SOON));
+    until("it says that it failed", || desk.shard.accepting().is_err());
+    assert!(matches!(desk.shard.accepting(), Err(Stalled::Failed(Some(_)))));
+    assert!(matches!(desk.shard.close(), Err(LogError::Fatal(_))));
+}
