@@ -100,8 +100,8 @@ impl Engine {
     /// A handle to decide with; `None` if there are `handles_max` of them.
     pub fn handle(&self) -> Option<Handle> {
         let shared = &self.shared;
-        // Acquire pairs with the Release in `drop_handle`: a look for room sees what the handle whose
-        // place this one takes has claimed.
+        // Acquire pairs with the Release in `drop_handle`: a look for room sees what the handle
+        // whose place this one takes has claimed.
         if shared.handles.fetch_add(1, Ordering::Acquire) >= shared.handles_max {
             shared.handles.fetch_sub(1, Ordering::Relaxed);
             return None;

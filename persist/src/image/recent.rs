@@ -195,8 +195,8 @@ impl<T: Remembered> Segment<T> {
         self.buckets[hash as usize & (self.buckets.len() - 1)].into()
     }
 
-    /// Puts the number of a value, plus one, where its key is looked for. A value before it with the
-    /// same key is not found any more.
+    /// Puts the number of a value, plus one, where its key is looked for. A value before it with
+    /// the same key is not found any more.
     #[inline]
     fn enter(&mut self, number: u32, hash: u64) {
         let key = self.values[number as usize - 1].key();
