@@ -65,6 +65,11 @@ impl Index {
         }
     }
 
+    /// The way to the key, its first turn in the highest bits: keys in this order are neighbours.
+    pub(crate) fn way(key: u64) -> u64 {
+        reverse_ways(mix(key))
+    }
+
     /// The value of `key`; if it has none, the one that `make` makes, which `key_of` must know by
     /// then. If somebody else gave the key a value meanwhile, what was made is left over and comes
     /// second.
@@ -113,6 +118,14 @@ impl Index {
     }
 }
 
+/// The word with its last `WAYS_BITS` bits first.
+fn reverse_ways(path: u64) -> u64 {
+    const _: () = assert!(WAYS_BITS == 4);
+    const LOW: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+    let bytes = path.swap_bytes();
+    (bytes & LOW) << 4 | bytes >> 4 & LOW
+}
+
 fn swap(way: &AtomicU64, from: Link, to: Link) -> bool {
     way.compare_exchange(from.0, to.0, Ordering::AcqRel, Ordering::Acquire).is_ok()
 }
@@ -127,6 +140,11 @@ fn mix(key: u64) -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+
+    #[test]
+    fn neighbours_have_their_first_turns_in_common() {
+        assert_eq!(reverse_ways(0x0123_4567_89ab_cdef), 0xfedc_ba98_7654_3210);
+    }
 
     #[test]
     fn every_key_keeps_its_first_value() {

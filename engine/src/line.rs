@@ -113,14 +113,35 @@ impl Line {
                 let at = &line.by_number.row(entry.number.0)[0];
                 at.store(u64::from(id.0) + 1, Ordering::Relaxed);
             }
-            let own = || Ok::<_, Reject>(id.0);
-            let found = line.buyers.find_or_insert(entry.buyer.0, |id| line.key(id), own);
-            debug_assert_eq!(found, Ok((id.0, None)), "an image has one entry a buyer");
         }
+        line.restore_buyers(entries);
         line.head_at_start = LineNumber(head);
         line.entries.store(entries.len() as u32, Ordering::Relaxed);
         line.last_number.store(last.0, Ordering::Relaxed);
         line
+    }
+
+    /// Enters the buyers whose records are there, neighbours in the index one after the other: at
+    /// random each would wait for the memory of its way.
+    fn restore_buyers(&self, entries: &[EntryState]) {
+        const ID: u64 = u32::MAX as u64;
+        let known = (0..).zip(entries).filter(|(_, entry)| **entry != EntryState::UNUSED);
+        // The first half of the way is enough to be near.
+        let way = |id, buyer: BuyerId| (Index::way(buyer.0) & !ID | id, buyer.0);
+        let mut ways: Vec<_> = known.map(|(id, entry)| way(id, entry.buyer)).collect();
+        ways.sort_unstable();
+        // Who is in the way is nearly always the one before: its record is not asked.
+        let mut before = None;
+        for (way, buyer) in ways {
+            let id = (way & ID) as u32;
+            let key = |other| match before {
+                Some((id, buyer)) if id == other => buyer,
+                _ => self.key(other),
+            };
+            let found = self.buyers.find_or_insert(buyer, key, || Ok::<_, Reject>(id));
+            debug_assert_eq!(found, Ok((id, None)), "an image has one entry a buyer");
+            before = Some((id, buyer));
+        }
     }
 
     fn key(&self, entry: u32) -> u64 {
