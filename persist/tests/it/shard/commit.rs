@@ -8,9 +8,10 @@ use crossbeam::channel::{self, Receiver, Sender};
 use tmomi_engine::event::Batch;
 use tmomi_engine::ids::{BlockIndex, BuyerId, Epoch, Part, Seq};
 use tmomi_engine::{Context, DECISION_EVENTS_MAX, EngineConfig, Reject};
+use tmomi_persist::frame::encoded_bytes;
 use tmomi_persist::image::HoldView;
 use tmomi_persist::journal::{Journal, JournalConfig, verify};
-use tmomi_persist::log::{GROUP_EVENTS_MAX, Log, LogError};
+use tmomi_persist::log::{CommitSample, GROUP_EVENTS_MAX, Log, LogError};
 use tmomi_persist::shard::{LogConfig, ShardConfig, Stalled};
 
 use super::{Desk, TestClock, config, until, wait, waited};
@@ -97,7 +98,7 @@ fn what_gathers_during_a_sync_is_one_commit_and_seen_only_after_it() {
     let of_log = Arc::clone(&samples);
     let mut config = log.config();
     config.commit_hook =
-        Box::new(move |sample| of_log.lock().expect("no panic within").push(sample.events));
+        Box::new(move |sample| of_log.lock().expect("no panic within").push(*sample));
     let mut desk = Desk::new(config, TestClock::at(START));
     let before = desk.shard.applied();
     log.hold_up();
@@ -107,16 +108,22 @@ fn what_gathers_during_a_sync_is_one_commit_and_seen_only_after_it() {
     let last = (2..8).map(|buyer| decide(&mut desk, buyer)).last().expect("some");
     assert!(!waited(&desk.shard, first, Duration::from_millis(20)));
     assert_eq!(desk.shard.applied(), before, "nothing is seen before its commit");
+    // Less than a tick, so that the keeper decides nothing.
+    desk.clock.pass(1);
     log.permit(true);
     wait(&desk.shard, first);
     assert!(desk.shard.applied() < last);
     log.permit(true);
     wait(&desk.shard, last);
-    let groups = vec![(first.0 - before.0) as usize, (last.0 - first.0) as usize];
-    assert_eq!(
-        (log.groups(), &*samples.lock().expect("no panic within")),
-        (groups.clone(), &groups)
-    );
+    let sizes = [(first.0 - before.0) as usize, (last.0 - first.0) as usize];
+    assert_eq!(log.groups(), sizes);
+    let sample = |(batch, took_ns): (&Batch, u64)| {
+        let (events, bytes) = (batch.events.len(), encoded_bytes(batch));
+        CommitSample { events, bytes, took_ns }
+    };
+    let appended = log.appended.lock().expect("no panic within");
+    let expected: Vec<_> = appended.iter().zip([1_000_000, 0]).map(sample).collect();
+    assert_eq!(*samples.lock().expect("no panic within"), expected);
 }
 
 #[test]
