@@ -292,3 +292,57 @@ impl Desk {
         Step::Next
     }
 }
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::engine::EngineConfig;
+    use crate::handle::{Context, HoldRequest, OpenShowtime};
+    use crate::hold::{Found, State};
+    use crate::ids::{BlockIndex, BuyerId, Part, TierIndex};
+    use crate::layout::{Layout, LayoutSpec, SectionSpec};
+
+    fn drained(keeper: &mut Keeper) -> Vec<Body> {
+        let mut batch = Batch::default();
+        keeper.drain(&mut batch, 1_000);
+        let unpacked = batch.events.iter().map(|words| Event::unpack(words).expect("packed"));
+        unpacked.map(|event| event.body).collect()
+    }
+
+    /// R12. Planted: a timer that could not be served is lost.
+    #[test]
+    fn a_hold_that_is_owned_at_its_deadline_ends_later() {
+        let (engine, mut keeper) = Engine::new(EngineConfig::default());
+        let mut handle = engine.handle().expect("one of 64");
+        let stalls = SectionSpec::General { places: 10, tier: TierIndex(0) };
+        let layout = Layout::build(LayoutSpec { sections: vec![stalls] }).expect("ten places");
+        let show = OpenShowtime {
+            showtime: ShowtimeId(1),
+            layout: Arc::new(layout),
+            blob: Box::default(),
+            limit: 4,
+            hold_ttl_ms: 1_000,
+            line: LineSettings::default(),
+            opens_at: TimeMs(0),
+            closes_at: TimeMs(u64::MAX),
+        };
+        let (house, _) = handle.open(TimeMs(5_000), show).expect("the first");
+        let at = Context::at(TimeMs(5_000));
+        let entry = handle.join(&house, BuyerId(1), at).expect("there is room").entry;
+        let request = HoldRequest { entry, ttl_ms: None, admitted_by_caller: true };
+        let seat = Part { block: BlockIndex(0), mask: 1 };
+        let held = handle.hold(&house, request, &[seat], at).expect("it is free");
+        drained(&mut keeper);
+
+        let Found::Active(seen) = engine.shared.slab.find(held.id) else { panic!("it is active") };
+        let owned = seen.own().expect("nobody else owns it");
+        keeper.tick(TimeMs(6_010));
+        assert_eq!(drained(&mut keeper), []);
+        assert!(!keeper.idle(), "its timer is late");
+        let deadline = owned.deadline();
+        owned.settle(deadline, State::Active);
+        keeper.tick(TimeMs(6_020));
+        let expired = Body::Expired { hold: held.id, entry, first: seat };
+        assert_eq!(drained(&mut keeper), [expired]);
+    }
+}
