@@ -71,6 +71,7 @@ fn hot_row() {
     let mut handles = two_handles(&fast);
     let with_std = std::sync::Mutex::new(naive_sale(SEATS));
     let with_parking_lot = parking_lot::Mutex::new(naive_sale(SEATS));
+    let bare = BareDecisions::new(BareMasks::new(ROW), BUYERS, 64);
     let mut rng = Rng::new(0x5eed);
     for threads in [1, 2] {
         let title = format!("hold and release in one row, {threads} threads");
@@ -91,12 +92,29 @@ fn hot_row() {
             }
             table.add("engine", rate(ROUND, time(workers, &wants)));
             fast.drain();
+            table.add("bare memory operations", rate(ROUND, bare_pairs(&bare, &wants)));
             table.add("naive, std Mutex", rate(ROUND, naive_pairs(&with_std, &wants)));
             let took = naive_pairs(&with_parking_lot, &wants);
             table.add("naive, parking_lot Mutex", rate(ROUND, took));
         }
         table.print();
     }
+}
+
+fn bare_pairs(bare: &BareDecisions, wants: &[Vec<Want>]) -> Duration {
+    let mut workers: Vec<Worker<'_>> = Vec::new();
+    for record in (0..64).step_by(32).take(wants.len()) {
+        workers.push(Box::new(move |wants| {
+            for (seat, buyer) in wants {
+                if bare.hold(*seat, *buyer, record) {
+                    bare.release(*seat, *buyer, record);
+                }
+            }
+        }));
+    }
+    let took = time(workers, wants);
+    bare.drain();
+    took
 }
 
 fn naive_pairs(lock: &impl Lock, wants: &[Vec<Want>]) -> Duration {

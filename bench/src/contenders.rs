@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
+use rustix::thread::{CpuSet, sched_setaffinity};
 use tmomi_engine::event::Batch;
 use tmomi_engine::ids::{HoldId, Part};
 use tmomi_engine::naive::Naive;
@@ -41,16 +42,18 @@ pub fn time_round(contender: &mut dyn Contender, wants: &[Vec<Want>]) -> Duratio
     took
 }
 
-/// Lets each worker have its list, all at the same time; from the first start to the last end.
+/// Lets each worker have its list and a core, all at the same time; from the first start to the last
+/// end.
 #[allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 pub fn time(workers: Vec<Worker<'_>>, wants: &[Vec<Want>]) -> Duration {
     assert_eq!(workers.len(), wants.len(), "each has a list");
     let barrier = Barrier::new(wants.len());
     let spans: Vec<(Instant, Instant)> = thread::scope(|scope| {
         let mut all = Vec::new();
-        for (mut worker, wants) in workers.into_iter().zip(wants) {
+        for (core, (mut worker, wants)) in workers.into_iter().zip(wants).enumerate() {
             let barrier = &barrier;
             all.push(scope.spawn(move || {
+                pin(core);
                 barrier.wait();
                 let start = Instant::now();
                 worker(wants);
@@ -63,6 +66,14 @@ pub fn time(workers: Vec<Worker<'_>>, wants: &[Vec<Want>]) -> Duration {
     let end = spans.iter().map(|(_, end)| *end).max();
     let (start, end) = start.zip(end).expect("there is a worker");
     end - start
+}
+
+/// Keeps the thread on a core, where there is such a one: a round is over before the system would
+/// have moved two threads of one core apart.
+fn pin(core: usize) {
+    let mut cores = CpuSet::new();
+    cores.set(core);
+    let _ = sched_setaffinity(None, &cores);
 }
 
 /// The engine, one request at a time or several preloaded together.
