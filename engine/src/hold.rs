@@ -4,13 +4,10 @@
 //! word 0   state word, below
 //! word 1   sequence number of the hold's event: its identity
 //! word 2   entry (32) | house (32)
-//! word 3   link: slot + 1 of the record with further parts, or of the next batch of spares (32)
-//!          | parts in all (16) | unused (16)
+//! word 3   link: slot + 1 of the record with further parts (32) | parts in all (16) | unused (16)
 //! word 4   block of part 0 (32) | block of part 1 (32)
 //! word 5-6 masks of parts 0 and 1
 //! word 7   when it was made, ms
-//!
-//! The first spare of a batch names the others, slot + 1 each, in its words 4 to 7.
 //!
 //! state word
 //! 63                     22 21          2 1   0
@@ -29,16 +26,20 @@
 //! sequence number while it owns the word, publishes, and stores what the hold is now. Whoever
 //! finds it BUSY looks again. The generation changes with every use of the record, so a word
 //! seen before never comes back within 2^20 uses of one record.
+//!
+//! Records that are free are in `spares.rs`.
 
 mod owned;
-
-use crossbeam::utils::CachePadded;
+mod spares;
 
 use crate::ids::{EntryId, HoldId, HoldSlot, Part, Seq, TimeMs};
-use crate::sync::{AtomicU32, AtomicU64, Ordering, Patience};
+use crate::sync::{AtomicU64, Ordering, Patience};
 use crate::table::Table;
 
 pub(crate) use owned::{Owned, Seen};
+#[cfg(loom)]
+pub(crate) use spares::MAGAZINE;
+use spares::Spares;
 
 /// Holds last at least this long, in ms.
 pub const HOLD_TTL_MS_MIN: u32 = 100;
@@ -55,15 +56,6 @@ const DEADLINE_MAX: u64 = (1 << (64 - DEADLINE_SHIFT)) - 1;
 /// Records of a shard at most. Far below what 32 bits can say, so that counting beyond it by all
 /// who are refused never wraps.
 pub const SLOTS_MAX: u32 = 1 << 28;
-/// Spare slots that a handle keeps to itself at most, and what it keeps when it had more.
-const CACHE_MAX: usize = 64;
-const CACHE_KEEP: usize = 32;
-/// Words of a record in which a spare names others, two each.
-const NAME_WORDS: std::ops::Range<usize> = 4..if cfg!(loom) { 5 } else { 8 };
-/// Spare slots that change hands at a time, so that few decisions touch what all share.
-pub(crate) const BATCH: usize = 1 + 2 * (NAME_WORDS.end - NAME_WORDS.start);
-
-const _: () = assert!(CACHE_KEEP + BATCH <= CACHE_MAX);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -149,70 +141,29 @@ pub(crate) struct Facts {
 
 pub(crate) struct Slab {
     records: Table<8>,
-    /// Slots given out so far; the next one never used.
-    fresh: CachePadded<AtomicU32>,
-    /// Batches of spare slots as a stack: tag (32) | slot + 1 (32). The tag changes with every
-    /// change, so a pop that was overtaken does not succeed (Treiber 1986, with a counted pointer).
-    spare: CachePadded<AtomicU64>,
+    spares: Spares,
 }
 
 impl Slab {
+    #[cfg(test)]
     pub(crate) fn new() -> Slab {
-        Slab {
-            records: Table::new(),
-            fresh: CachePadded::new(AtomicU32::new(0)),
-            spare: CachePadded::new(AtomicU64::new(0)),
-        }
+        Slab::with_used(std::iter::empty())
     }
 
     /// A slab in which only the `used` slots are taken.
     pub(crate) fn with_used(used: impl Iterator<Item = HoldSlot> + Clone) -> Slab {
-        let slab = Slab::new();
         let fresh = used.clone().max().map_or(0, |last| last.0 + 1);
-        slab.fresh.store(fresh, Ordering::Relaxed);
+        let slab = Slab { records: Table::new(), spares: Spares::new(fresh) };
         let mut taken = vec![false; fresh as usize];
         used.for_each(|slot| taken[slot.0 as usize] = true);
         let spare = (0..fresh).rev().filter(|slot| !taken[*slot as usize]).map(HoldSlot);
-        slab.spill(&mut spare.collect(), 0);
+        slab.spill_all(&mut spare.collect());
         slab
     }
 
     /// How many records a hold of `parts` parts takes.
     pub(crate) fn records_for(parts: usize) -> usize {
         parts.div_ceil(INLINE_PARTS).max(1)
-    }
-
-    /// Fills `cache` to at least `count` free slots; `false` if there are no more.
-    pub(crate) fn fill(&self, cache: &mut Vec<HoldSlot>, count: usize) -> bool {
-        while cache.len() < count {
-            if !self.pop_spares(cache) && !self.take_fresh(cache) {
-                return false;
-            }
-        }
-        true
-    }
-
-    fn take_fresh(&self, cache: &mut Vec<HoldSlot>) -> bool {
-        let first = self.fresh.fetch_add(BATCH as u32, Ordering::Relaxed);
-        if first >= SLOTS_MAX {
-            self.fresh.fetch_sub(BATCH as u32, Ordering::Relaxed);
-            return false;
-        }
-        // The lowest is used first.
-        cache.extend((first..first + BATCH as u32).rev().map(HoldSlot));
-        true
-    }
-
-    /// Returns what a handle that is going has.
-    pub(crate) fn spill_all(&self, cache: &mut Vec<HoldSlot>) {
-        self.spill(cache, 0);
-    }
-
-    /// Returns all but `keep` slots, first those that were not used for the longest time.
-    fn spill(&self, cache: &mut Vec<HoldSlot>, keep: usize) {
-        let more = cache.len().saturating_sub(keep);
-        cache[..more].chunks(BATCH).for_each(|batch| self.push_spares(batch));
-        cache.drain(..more);
     }
 
     /// The record that [`make`](Self::make) will use: the last of `cache`, which has one.
@@ -323,56 +274,6 @@ impl Slab {
             cache.push(slot);
         }
     }
-
-    /// Puts at most [`BATCH`] slots on the stack, at least one.
-    fn push_spares(&self, batch: &[HoldSlot]) {
-        let (first, named) = batch.split_first().expect("there is one at least");
-        let record = self.records.row(first.0);
-        for (n, word) in record[NAME_WORDS].iter().enumerate() {
-            let name = |n| named.get(n).map_or(0, |slot: &HoldSlot| u64::from(slot.0) + 1);
-            word.store(name(2 * n) << 32 | name(2 * n + 1), Ordering::Relaxed);
-        }
-        let mut top = self.spare.load(Ordering::Relaxed);
-        loop {
-            record[3].store(top << 32, Ordering::Relaxed);
-            let new = next_tag(top) | u64::from(first.0 + 1);
-            // Release pairs with the Acquire in `pop_spares`: link and names are there for who
-            // pops. Acquire, so that this holds for the batches below too.
-            let swap =
-                self.spare.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Relaxed);
-            match swap {
-                Ok(_) => return,
-                Err(now) => top = now,
-            }
-        }
-    }
-
-    /// Takes a batch off the stack into `cache`; `false` if there is none.
-    fn pop_spares(&self, cache: &mut Vec<HoldSlot>) -> bool {
-        let mut top = self.spare.load(Ordering::Acquire);
-        let record = loop {
-            let Some(first) = (top as u32).checked_sub(1) else { return false };
-            let record = self.records.row(first);
-            // Who overtakes may write a hold there meanwhile; then the tag is another.
-            let below = record[3].load(Ordering::Relaxed) >> 32;
-            let new = next_tag(top) | below;
-            let swap =
-                self.spare.compare_exchange_weak(top, new, Ordering::AcqRel, Ordering::Acquire);
-            match swap {
-                Ok(_) => {
-                    cache.push(HoldSlot(first));
-                    break record;
-                }
-                Err(now) => top = now,
-            }
-        };
-        for word in &record[NAME_WORDS] {
-            let names = word.load(Ordering::Relaxed);
-            let both = [(names >> 32) as u32, names as u32];
-            cache.extend(both.into_iter().filter_map(|name| name.checked_sub(1)).map(HoldSlot));
-        }
-        true
-    }
 }
 
 /// Words 3 to 6 of a record, which has room for the first of `parts`.
@@ -384,28 +285,4 @@ fn write_parts(record: &[AtomicU64; 8], word_3: u64, parts: &[Part]) {
     record[4].store(blocks, Ordering::Relaxed);
     record[5].store(parts[0].mask, Ordering::Relaxed);
     record[6].store(second.mask, Ordering::Relaxed);
-}
-
-fn next_tag(top: u64) -> u64 {
-    ((top >> 32).wrapping_add(1) & u64::from(u32::MAX)) << 32
-}
-
-#[cfg(all(test, not(loom)))]
-mod tests {
-    use super::*;
-    use std::collections::BTreeSet;
-
-    /// Planted: what was returned stays in the cache, too.
-    #[test]
-    fn a_slot_is_in_one_place_only() {
-        let slab = Slab::new();
-        let (mut mine, mut other) = (Vec::new(), Vec::new());
-        assert!(slab.fill(&mut mine, 10 * BATCH + 3));
-        let given = mine.len();
-        slab.spill(&mut mine, 4);
-        assert_eq!(mine.len(), 4);
-        assert!(slab.fill(&mut other, given - 4));
-        let all: BTreeSet<HoldSlot> = mine.iter().chain(&other).copied().collect();
-        assert_eq!(all.len(), given, "none twice, none lost, none new");
-    }
 }

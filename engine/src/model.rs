@@ -9,7 +9,7 @@ use loom::thread;
 
 use crate::entry::Stand;
 use crate::event::{Batch, Body, Event, EventWords};
-use crate::hold::{BATCH, Facts, Found, Slab, State};
+use crate::hold::{Facts, Found, MAGAZINE, Slab, State};
 use crate::ids::{
     BlockIndex, BuyerId, EntryId, Epoch, HoldId, LineNumber, Part, Seq, ShowtimeId, TimeMs,
 };
@@ -230,19 +230,19 @@ fn a_spare_slot_is_given_to_one() {
     model.check(|| {
         let slab = Slab::new();
         let mut cache = Vec::new();
-        assert!(slab.fill(&mut cache, 2 * BATCH));
+        assert!(slab.fill(&mut cache, 2 * MAGAZINE));
         slab.spill_all(&mut cache);
         let slab = Arc::new(slab);
         let other = Arc::clone(&slab);
         let other = spawn(move || {
             let mut cache = Vec::new();
-            assert!(other.fill(&mut cache, BATCH + 1));
-            let kept = cache.split_off(BATCH);
+            assert!(other.fill(&mut cache, MAGAZINE + 1));
+            let kept = cache.split_off(MAGAZINE);
             other.spill_all(&mut cache);
             kept
         });
         let mut cache = Vec::new();
-        assert!(slab.fill(&mut cache, BATCH + 1));
+        assert!(slab.fill(&mut cache, MAGAZINE + 1));
         let kept = other.join().unwrap();
         assert!(cache.iter().all(|slot| !kept.contains(slot)));
     });

@@ -30,6 +30,7 @@ impl<const WIDTH: usize> Table<WIDTH> {
             // before any thread is there.
             table.row(0);
             table.row(FIRST_ROWS as u32);
+            table.row(3 * FIRST_ROWS as u32);
         }
         table
     }

@@ -100,7 +100,7 @@ fn begin<'a>(
     }
     may_hold(house, request, seats, seen)?;
     let records = Slab::records_for(parts);
-    if slots.len() < records && !access.shared.slab.fill(slots, records) {
+    if !access.shared.slab.fill(slots, records) {
         return Err(Reject::SlabFull);
     }
     let record = access.shared.slab.new_record(slots);

@@ -1,6 +1,6 @@
 //! A hold that was found, and one that is owned: what may be done to it, and by whom.
 
-use super::{CACHE_KEEP, CACHE_MAX, Facts, INLINE_PARTS, Slab, State, Word};
+use super::{Facts, INLINE_PARTS, Slab, State, Word};
 use crate::ids::{BlockIndex, EntryId, HoldSlot, Part, TimeMs};
 use crate::sync::{AtomicU64, Ordering};
 
@@ -88,9 +88,7 @@ impl Owned<'_> {
         if link != 0 {
             slab.end_chain(link, cache);
         }
-        if cache.len() > CACHE_MAX {
-            slab.spill(cache, CACHE_KEEP);
-        }
+        slab.spill_some(cache);
     }
 }
 

@@ -13,7 +13,7 @@ use loom::sync::Arc;
 
 use super::{NOW, map, part, spawn};
 use crate::entry::Stand;
-use crate::hold::{BATCH, Facts, Found, Slab, State};
+use crate::hold::{Facts, Found, MAGAZINE, Slab, State};
 use crate::house::Terms;
 use crate::ids::{BlockIndex, BuyerId, EntryId, HoldId, HoldSlot, LineNumber, Seq, TimeMs};
 use crate::line::{AtNumber, Line};
@@ -334,7 +334,7 @@ fn who_takes_spares_knows_which_are_below_them() {
     loom::model(|| {
         let slab = Slab::new();
         let (mut below, mut above) = (Vec::new(), Vec::new());
-        assert!(slab.fill(&mut below, BATCH) && slab.fill(&mut above, BATCH));
+        assert!(slab.fill(&mut below, MAGAZINE) && slab.fill(&mut above, MAGAZINE));
         slab.spill_all(&mut below);
         let spill = move |slab: &Slab, _: &Numbers| slab.spill_all(&mut above);
         race(slab, spill, |slab, _| {
@@ -343,8 +343,8 @@ fn who_takes_spares_knows_which_are_below_them() {
             slab.spill_all(&mut cache);
             // All that there are were made in the beginning, unless one was lost.
             let mut all = Vec::new();
-            assert!(slab.fill(&mut all, BATCH));
-            assert!(all.iter().all(|slot| slot.0 < 2 * BATCH as u32), "spares were lost");
+            assert!(slab.fill(&mut all, MAGAZINE));
+            assert!(all.iter().all(|slot| slot.0 < 2 * MAGAZINE as u32), "spares were lost");
             slab.spill_all(&mut all);
         });
     });
