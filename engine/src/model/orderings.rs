@@ -16,6 +16,7 @@ use crate::entry::Stand;
 use crate::hold::{Facts, Found, MAGAZINE, Slab, State};
 use crate::house::Terms;
 use crate::ids::{BlockIndex, BuyerId, EntryId, HoldId, HoldSlot, LineNumber, Seq, TimeMs};
+use crate::index::Index;
 use crate::line::{AtNumber, Line};
 use crate::ring::Ring;
 use crate::seat_map::SeatMap;
@@ -115,6 +116,28 @@ fn who_looks_at_a_seat_that_is_only_tried_is_not_told_that_it_is_taken() {
         };
         race(map(&[0b11, 0]), whole, |map, _| {
             assert_eq!(map.look(&[part(0, 1)]), Ok(1), "nobody ever had the seat");
+        });
+    });
+}
+
+/// A value that moves down a level, because another key begins with the same turn, stays found.
+#[test]
+fn who_is_in_the_index_is_found_while_another_comes_near() {
+    let first_turn = |key: &u64| Index::way(*key) >> 60;
+    let near = (2..).find(|key| first_turn(key) == first_turn(&1)).expect("there are 16 turns");
+    let keys = [1, near];
+    loom::model(move || {
+        let key_of = move |value: u32| keys[value as usize];
+        let index = Index::new();
+        let entered = index.find_or_insert(keys[0], key_of, || Ok::<_, ()>(0));
+        assert_eq!(entered, Ok((0, None)));
+        // Loom finds the stale load only if the thread that was spawned looks.
+        let look = move |index: &Index, _: &Numbers| {
+            assert_eq!([(); 2].map(|()| index.get(keys[0], key_of)), [Some(0); 2]);
+        };
+        race(index, look, |index, _| {
+            let entered = index.find_or_insert(keys[1], key_of, || Ok::<_, ()>(1));
+            assert_eq!(entered, Ok((1, None)));
         });
     });
 }
