@@ -24,6 +24,7 @@ use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::opening::{Opening, Turn};
 use crate::problem::{Problem, Result};
+use crate::ringing;
 use crate::standing::Admissions;
 use crate::stop::Stop;
 use crate::streams::Streams;
@@ -119,7 +120,7 @@ impl App {
             decided.ok_or_else(|| Problem::overloaded("too many decisions at once"))?;
         let took = self.clock.since_start().saturating_sub(started);
         self.metrics.decision.record_each(took, count);
-        self.shard.wake();
+        ringing::decided(&self.shard, count);
         Ok(decided)
     }
 

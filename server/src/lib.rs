@@ -34,6 +34,7 @@ pub(crate) mod outlet;
 pub(crate) mod pages;
 pub(crate) mod problem;
 pub(crate) mod refusals;
+pub(crate) mod ringing;
 pub(crate) mod rows;
 pub(crate) mod seats;
 pub(crate) mod serve;

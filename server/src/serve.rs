@@ -36,7 +36,7 @@ use crate::listener::{ConnectionLimits, Listener};
 use crate::metrics::Metrics;
 use crate::opening::Opening;
 use crate::stop::Stop;
-use crate::{background, demo, opening, rows};
+use crate::{background, demo, opening, ringing, rows};
 
 /// The catalog's file in the data folder.
 const CATALOG_FILE: &str = "catalog.db";
@@ -59,7 +59,8 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
     if settings.threads > 0 {
         runtime.worker_threads(settings.threads as usize);
     }
-    let runtime = runtime.enable_all().build();
+    runtime.enable_all().on_thread_park(ringing::about_to_sleep);
+    let runtime = runtime.build();
     let runtime = runtime.map_err(|error| failed("start threads", "the machine", error))?;
     // Data that ends with the process stands in a folder that ends with it.
     let passing = settings.memory.is_on().then(PassingFolder::make).transpose()?;

@@ -309,7 +309,10 @@ impl Shard {
     /// The engine has decided something. Cheap, and without it the decision waits some milliseconds
     /// longer.
     pub fn wake(&self) {
-        self.bell.ring();
+        // A refusal has left nothing in the ring. What this thread has put there it sees here.
+        if self.engine.ring_depth() > 0 {
+            self.bell.ring();
+        }
     }
 
     /// Every batch that is applied from now on, after it is. A watcher that is too far behind is

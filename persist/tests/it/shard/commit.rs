@@ -91,6 +91,17 @@ fn decide(desk: &mut Desk, buyer: u64) -> Seq {
     joined.seq
 }
 
+/// Planted bug: the keeper rings for nobody.
+#[test]
+fn what_nobody_rings_for_is_committed_all_the_same() {
+    let mut desk = Desk::new(ShardConfig::memory(), TestClock::at(START));
+    for buyer in 1..4 {
+        let context = Context::at(desk.shard.clock().now());
+        let joined = desk.handle.join(&desk.house, BuyerId(buyer), context).expect("there is room");
+        assert!(waited(&desk.shard, joined.seq, SOON));
+    }
+}
+
 #[test]
 fn what_gathers_during_a_sync_is_one_commit_and_seen_only_after_it() {
     let log = Driven::default();
