@@ -178,23 +178,20 @@ impl Hall {
     ///
     /// 400 `unknown-seat`, with a pointer to the seat in the member `seats`.
     pub(crate) fn parts(&self, ids: &[impl AsRef<str>]) -> problem::Result<Vec<Part>> {
-        let mut seats = Vec::with_capacity(ids.len());
+        let mut parts = Vec::with_capacity(ids.len());
         for (index, id) in ids.iter().enumerate() {
             let seat = self.plan.seat(self.layout(), id.as_ref()).ok_or_else(|| {
                 let detail = "the house has no seat of this name";
                 Problem::new(Code::UnknownSeat, detail).at(format!("/seats/{index}"))
             })?;
-            seats.push(seat);
+            parts.push(Part { block: seat.block(), mask: 1 << seat.bit() });
         }
-        seats.sort_unstable();
-        let mut parts: Vec<Part> = Vec::new();
-        for seat in seats {
-            let mask = 1 << seat.bit();
-            match parts.last_mut() {
-                Some(last) if last.block == seat.block() => last.mask |= mask,
-                _ => parts.push(Part { block: seat.block(), mask }),
-            }
-        }
+        parts.sort_unstable_by_key(|part| part.block);
+        parts.dedup_by(|next, part| {
+            let same = next.block == part.block;
+            part.mask |= if same { next.mask } else { 0 };
+            same
+        });
         Ok(parts)
     }
 
