@@ -20,20 +20,24 @@ impl When {
         let ms = self.0.0.min(TIME_MS_MAX);
         let time = OffsetDateTime::from_unix_timestamp((ms / 1_000) as i64);
         let time = time.expect("the year has four digits");
+        let (year, month, day) = time.to_calendar_date();
         let (hour, minute, second) = time.to_hms();
-        text.push_str(itoa::Buffer::new().format(time.year()));
-        let rest = [('-', time.month().into()), ('-', time.day())];
-        let rest = rest.into_iter().chain([('T', hour), (':', minute), (':', second)]);
-        rest.for_each(|(mark, number)| {
-            text.push(mark);
-            push_digits(text, number.into(), 10);
-        });
-        let fraction = ms % 1_000;
-        if fraction > 0 {
-            text.push('.');
-            push_digits(text, fraction, 100);
-            text.truncate(text.trim_end_matches('0').len());
+        let mut written = *b"0000-00-00T00:00:00.000";
+        put_digits(&mut written[..4], year as u32);
+        let twos = [u8::from(month), day, hour, minute, second];
+        for (n, two) in twos.into_iter().enumerate() {
+            put_digits(&mut written[5 + 3 * n..][..2], two.into());
         }
+        let fraction = (ms % 1_000) as u32;
+        put_digits(&mut written[20..], fraction);
+        let digits = match fraction {
+            0 => "YYYY-MM-DDThh:mm:ss".len(),
+            _ if fraction.is_multiple_of(100) => written.len() - 2,
+            _ if fraction.is_multiple_of(10) => written.len() - 1,
+            _ => written.len(),
+        };
+        // At once: a character at a time each looks for room.
+        text.push_str(std::str::from_utf8(&written[..digits]).expect("digits and marks"));
         text.push('Z');
     }
 
@@ -44,11 +48,11 @@ impl When {
     }
 }
 
-/// Decimal digits from the one that counts `unit`s on.
-fn push_digits(text: &mut String, number: u64, mut unit: u64) {
-    while unit > 0 {
-        text.push(char::from(b'0' + (number / unit % 10) as u8));
-        unit /= 10;
+/// Fills `digits` with a number's decimal digits, zeros before them.
+fn put_digits(digits: &mut [u8], mut number: u32) {
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
