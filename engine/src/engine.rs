@@ -7,12 +7,12 @@ use once_cell::race::OnceBox;
 use crate::handle::Handle;
 use crate::hold::{Facts, Slab};
 use crate::house::House;
-use crate::ids::{Seq, ShowtimeId, TimeMs};
+use crate::ids::{HoldId, HoldSlot, Seq, ShowtimeId, TimeMs};
 use crate::index::Index;
 use crate::keeper::Keeper;
 use crate::reject::Reject;
 use crate::ring::{Ring, WRITER_EVENTS_MAX};
-use crate::state::{HoldState, ShardState};
+use crate::state::{HoldState, Nothing, ShardState};
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// Showtimes of one shard at most.
@@ -64,22 +64,22 @@ impl Engine {
     ///
     /// If the ring is no power of two or too small for the handles.
     pub fn new(config: EngineConfig) -> (Engine, Keeper) {
-        Engine::restore(config, &ShardState::default(), TimeMs(0))
+        Engine::restore(config, &Nothing, TimeMs(0))
     }
 
-    /// The engine of an image: its next event will be number `state.applied + 1`. Everybody in
+    /// The engine of an image: its next event will be number `state.applied() + 1`. Everybody in
     /// a line has given a sign of life at `now`. Every house is on sale until
     /// [`House::set_window`] says when.
     ///
     /// # Panics
     ///
     /// If the configuration is wrong as above, or the state contradicts itself.
-    pub fn restore(config: EngineConfig, state: &ShardState, now: TimeMs) -> (Engine, Keeper) {
+    pub fn restore(config: EngineConfig, state: &impl ShardState, now: TimeMs) -> (Engine, Keeper) {
         let writers = config.handles_max + 1;
-        let (ring, reader) = Ring::new(config.ring_slots, writers, state.applied);
+        let (ring, reader) = Ring::new(config.ring_slots, writers, state.applied());
         let shared = Shared {
             ring,
-            slab: Slab::with_used(state.holds.iter().map(|hold| hold.id.slot)),
+            slab: Slab::with_used(state.holds().chain(state.orders()).map(|hold| hold.id.slot)),
             houses: (0..SHOWTIMES_MAX).map(|_| OnceBox::new()).collect(),
             house_count: AtomicU32::new(0),
             by_showtime: Index::new(),
@@ -87,11 +87,17 @@ impl Engine {
             handles_max: writers as u32,
             opening: AtomicBool::new(false),
         };
-        for (index, showtime) in state.showtimes.iter().enumerate() {
-            shared.put(House::restore(index as u32, showtime, now));
+        let mut house_count = 0;
+        for showtime in state.showtimes() {
+            let entries = || state.entries(showtime.showtime);
+            shared.put(House::restore(house_count, &showtime, entries, now));
+            house_count += 1;
         }
-        shared.house_count.store(state.showtimes.len() as u32, Ordering::Release);
-        state.holds.iter().for_each(|hold| shared.restore_hold(hold));
+        shared.house_count.store(house_count, Ordering::Release);
+        let mut spares = Vec::new();
+        state.holds().for_each(|hold| shared.restore_hold(hold, false, &mut spares));
+        state.orders().for_each(|order| shared.restore_hold(order, true, &mut spares));
+        shared.slab.spill_all(&mut spares);
         let engine = Engine { shared: Arc::new(shared) };
         let keeper = Keeper::new(engine.clone(), reader, state, now);
         (engine, keeper)
@@ -178,25 +184,24 @@ impl Shared {
         self.house(index).showtime().0.into()
     }
 
-    fn restore_hold(&self, hold: &HoldState) {
+    /// Puts a hold or an order where it was; `spares` has records for parts beyond its own.
+    fn restore_hold(&self, hold: HoldState<'_>, confirmed: bool, spares: &mut Vec<HoldSlot>) {
         let house = self.find(hold.showtime).expect("an image has the showtime of its holds");
         let mut seats = 0;
-        for part in &hold.parts {
+        for part in hold.parts {
             house.map.take(std::slice::from_ref(part)).expect("an image has no seat twice");
-            house.map.set_sold(*part, hold.confirmed);
+            house.map.set_sold(*part, confirmed);
             seats += part.mask.count_ones();
         }
-        house.line.charge(hold.entry, seats, !hold.confirmed);
+        house.line.charge(hold.entry, seats, !confirmed);
         let facts = Facts { entry: hold.entry, house: house.index, created_at: hold.created_at };
-        let (slot, mut slots) = (hold.id.slot, Vec::new());
-        let filled = self.slab.fill(&mut slots, Slab::records_for(hold.parts.len()) - 1);
+        let filled = self.slab.fill(spares, Slab::records_for(hold.parts.len()) - 1);
         assert!(filled, "the slab has room for the holds it had before");
-        slots.push(slot);
-        let record = self.slab.new_record(&slots);
-        let (seq, deadline) = (hold.id.seq, hold.deadline);
-        self.slab.make(&mut slots, record, seq, facts, deadline, &hold.parts);
-        self.slab.spill_all(&mut slots);
-        if hold.confirmed {
+        let HoldId { slot, seq } = hold.id;
+        spares.push(slot);
+        let record = self.slab.new_record(spares);
+        self.slab.make(spares, record, seq, facts, hold.deadline, hold.parts);
+        if confirmed {
             self.slab.restore_confirmed(slot);
         }
     }

@@ -151,11 +151,16 @@ impl Slab {
     }
 
     /// A slab in which only the `used` slots are taken.
-    pub(crate) fn with_used(used: impl Iterator<Item = HoldSlot> + Clone) -> Slab {
-        let fresh = used.clone().max().map_or(0, |last| last.0 + 1);
+    pub(crate) fn with_used(used: impl Iterator<Item = HoldSlot>) -> Slab {
+        let (mut fresh, mut taken) = (0, Vec::new());
+        for HoldSlot(slot) in used {
+            fresh = fresh.max(slot + 1);
+            if slot as usize >= taken.len() {
+                taken.resize((slot as usize + 1).next_power_of_two(), false);
+            }
+            taken[slot as usize] = true;
+        }
         let slab = Slab { records: Table::new(), spares: Spares::new(fresh) };
-        let mut taken = vec![false; fresh as usize];
-        used.for_each(|slot| taken[slot.0 as usize] = true);
         let spare = (0..fresh).rev().filter(|slot| !taken[*slot as usize]).map(HoldSlot);
         slab.spill_all(&mut spare.collect());
         slab

@@ -63,21 +63,20 @@ impl Keeper {
     pub(crate) fn new(
         engine: Engine,
         reader: RingReader,
-        state: &ShardState,
+        state: &impl ShardState,
         now: TimeMs,
     ) -> Keeper {
         let handle = Handle::new(Arc::clone(&engine.shared));
         let (timers, held_over, desks) = (Timers::new(now), HashSet::new(), Vec::new());
         let mut keeper = Keeper { engine, handle, reader, timers, held_over, desks };
-        for hold in state.holds.iter().filter(|hold| !hold.confirmed) {
+        for hold in state.holds() {
             keeper.timers.set(now, hold.deadline, Timer::Hold(hold.id.slot));
         }
-        for (house, showtime) in state.showtimes.iter().enumerate() {
-            let house = house as u32;
+        for (house, showtime) in (0..).zip(state.showtimes()) {
             keeper.desks.push(Desk::new(Arc::clone(keeper.engine.shared.house(house)), now));
-            for (entry, about) in showtime.entries.iter().enumerate() {
+            for (entry, about) in (0..).map(EntryId).zip(state.entries(showtime.showtime)) {
                 if about.place == Place::Admitted {
-                    let timer = Timer::Session { house, entry: EntryId(entry as u32) };
+                    let timer = Timer::Session { house, entry };
                     keeper.timers.set(now, about.session_until, timer);
                 }
             }

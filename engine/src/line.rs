@@ -79,16 +79,21 @@ impl Line {
         }
     }
 
-    /// The line of an image. Everybody has just given a sign of life.
-    pub(crate) fn restore(entries: &[EntryState], last: LineNumber, now: TimeMs) -> Line {
-        let mut line = Line::new();
+    /// The line of an image, whose entries `entries` gives as often as it is asked. Everybody has
+    /// just given a sign of life.
+    pub(crate) fn restore<E: Iterator<Item = EntryState>>(
+        entries: impl Fn() -> E,
+        last: LineNumber,
+        now: TimeMs,
+    ) -> Line {
+        let (mut line, mut count) = (Line::new(), 0);
         let mut head = last.0 + 1;
         for number in 1..=last.0 {
             line.by_number.row(number)[0].store(VOID, Ordering::Relaxed);
         }
-        for (index, entry) in entries.iter().enumerate() {
-            let id = EntryId(index as u32);
-            if *entry == EntryState::UNUSED {
+        for (id, entry) in (0..).map(EntryId).zip(entries()) {
+            count = id.0 + 1;
+            if entry == EntryState::UNUSED {
                 line.unused.push(id);
                 continue;
             }
@@ -114,18 +119,18 @@ impl Line {
                 at.store(u64::from(id.0) + 1, Ordering::Relaxed);
             }
         }
-        line.restore_buyers(entries);
+        line.restore_buyers(entries());
         line.head_at_start = LineNumber(head);
-        line.entries.store(entries.len() as u32, Ordering::Relaxed);
+        line.entries.store(count, Ordering::Relaxed);
         line.last_number.store(last.0, Ordering::Relaxed);
         line
     }
 
     /// Enters the buyers whose records are there, neighbours in the index one after the other: at
     /// random each would wait for the memory of its way.
-    fn restore_buyers(&self, entries: &[EntryState]) {
+    fn restore_buyers(&self, entries: impl Iterator<Item = EntryState>) {
         const ID: u64 = u32::MAX as u64;
-        let known = (0..).zip(entries).filter(|(_, entry)| **entry != EntryState::UNUSED);
+        let known = (0..).zip(entries).filter(|(_, entry)| *entry != EntryState::UNUSED);
         // The first half of the way is enough to be near.
         let way = |id, buyer: BuyerId| (Index::way(buyer.0) & !ID | id, buyer.0);
         let mut ways: Vec<_> = known.map(|(id, entry)| way(id, entry.buyer)).collect();

@@ -96,15 +96,15 @@ struct Hold {
 /// Showtimes and their line.
 impl Naive {
     /// The engine of an image. Everybody in a line has given a sign of life at `now`.
-    pub fn restore(state: &ShardState, now: TimeMs) -> Naive {
-        let mut naive = Naive { claimed: state.applied, ..Naive::default() };
-        for show in &state.showtimes {
+    pub fn restore(state: &impl ShardState, now: TimeMs) -> Naive {
+        let mut naive = Naive { claimed: state.applied(), ..Naive::default() };
+        for show in state.showtimes() {
             let mut house = House {
                 last_number: show.last_number,
                 ..House::new(&show.layout, show.limit, show.hold_ttl_ms, show.line, now)
             };
             house.mark(&show.blocked, Taken::Blocked);
-            for entry in &show.entries {
+            for entry in state.entries(show.showtime) {
                 let id = house.entry_of(entry.buyer, now);
                 let it = house.entry_mut(id);
                 (it.number, it.place) = (entry.number, entry.place);
@@ -112,11 +112,13 @@ impl Naive {
             }
             naive.houses.insert(show.showtime, house);
         }
-        let used = state.holds.iter().map(|hold| hold.id.slot.0 + 1).max().unwrap_or(0);
+        let orders = state.orders().map(|order| (order, true));
+        let holds: Vec<_> = state.holds().map(|hold| (hold, false)).chain(orders).collect();
+        let used = holds.iter().map(|(hold, _)| hold.id.slot.0 + 1).max().unwrap_or(0);
         naive.slots_free = (0..used).map(HoldSlot).collect();
-        for hold in &state.holds {
+        for (hold, confirmed) in holds {
             naive.slots_free.retain(|slot| *slot != hold.id.slot);
-            naive.restore_hold(hold);
+            naive.restore_hold(hold, confirmed);
         }
         naive
     }

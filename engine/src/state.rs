@@ -1,7 +1,8 @@
 //! A shard at one sequence number, as plain data: what an image gives to build an engine from.
 //!
-//! Masks of free and sold seats, seats in use and active holds are not here: they follow from
-//! the holds, the orders and the blocked seats.
+//! It is read where it stands: a copy of a million orders would be as much memory again, touched
+//! once. Masks of free and sold seats and seats in use are not here: they follow from the holds,
+//! the orders and the blocked seats.
 
 use std::sync::Arc;
 
@@ -10,15 +11,48 @@ use crate::ids::{BuyerId, EntryId, HoldId, LineNumber, Part, Seq, ShowtimeId, Ti
 use crate::layout::Layout;
 
 /// Everything the decisions of one shard depend on.
-#[derive(Clone, Debug, Default)]
-pub struct ShardState {
+pub trait ShardState {
     /// The number of the last event that is in it; 0 before the first.
-    pub applied: Seq,
+    fn applied(&self) -> Seq;
+
     /// The showtimes, in any order.
-    pub showtimes: Vec<ShowtimeState>,
-    /// Active holds and confirmed orders of all showtimes, in any order. No released, expired
-    /// or refunded ones.
-    pub holds: Vec<HoldState>,
+    fn showtimes(&self) -> impl Iterator<Item = ShowtimeState>;
+
+    /// The entries of one of them by [`EntryId`], without gaps: the entry with id `n` is the
+    /// `n`th. An entry that no event mentioned is [`EntryState::UNUSED`].
+    fn entries(&self, showtime: ShowtimeId) -> impl Iterator<Item = EntryState>;
+
+    /// The active holds of all showtimes, in any order.
+    fn holds(&self) -> impl Iterator<Item = HoldState<'_>>;
+
+    /// The orders of all showtimes but refunded ones, in any order.
+    fn orders(&self) -> impl Iterator<Item = HoldState<'_>>;
+}
+
+/// A shard before its first event.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Nothing;
+
+impl ShardState for Nothing {
+    fn applied(&self) -> Seq {
+        Seq(0)
+    }
+
+    fn showtimes(&self) -> impl Iterator<Item = ShowtimeState> {
+        std::iter::empty()
+    }
+
+    fn entries(&self, _: ShowtimeId) -> impl Iterator<Item = EntryState> {
+        std::iter::empty()
+    }
+
+    fn holds(&self) -> impl Iterator<Item = HoldState<'_>> {
+        std::iter::empty()
+    }
+
+    fn orders(&self) -> impl Iterator<Item = HoldState<'_>> {
+        std::iter::empty()
+    }
 }
 
 /// One showtime.
@@ -36,9 +70,6 @@ pub struct ShowtimeState {
     pub line: LineSettings,
     /// Seats off sale.
     pub blocked: Vec<Part>,
-    /// Entries by [`EntryId`], without gaps: the entry with id `n` is the `n`th. An entry that
-    /// no event mentioned is [`EntryState::UNUSED`].
-    pub entries: Vec<EntryState>,
     /// The highest number given so far.
     pub last_number: LineNumber,
 }
@@ -83,8 +114,8 @@ impl EntryState {
 }
 
 /// An active hold or a confirmed order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HoldState {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HoldState<'a> {
     /// Its id; a new engine keeps it in the same slab record.
     pub id: HoldId,
     /// The showtime of its seats.
@@ -95,8 +126,6 @@ pub struct HoldState {
     pub created_at: TimeMs,
     /// The deadline; of no meaning once confirmed.
     pub deadline: TimeMs,
-    /// It is an order.
-    pub confirmed: bool,
     /// Its seats, at least one part.
-    pub parts: Vec<Part>,
+    pub parts: &'a [Part],
 }

@@ -224,17 +224,17 @@ impl Naive {
         Held { id, deadline, seq }
     }
 
-    pub(super) fn restore_hold(&mut self, state: &HoldState) {
+    pub(super) fn restore_hold(&mut self, state: HoldState<'_>, confirmed: bool) {
         let house = self.house_mut(state.showtime);
-        house.mark(&state.parts, if state.confirmed { Taken::Sold } else { Taken::Held });
-        house.entry_mut(state.entry).seats_used += count_seats(&state.parts);
+        house.mark(state.parts, if confirmed { Taken::Sold } else { Taken::Held });
+        house.entry_mut(state.entry).seats_used += count_seats(state.parts);
         let hold = Hold {
             showtime: state.showtime,
             entry: state.entry,
             created_at: state.created_at,
             deadline: state.deadline,
-            confirmed: state.confirmed,
-            parts: state.parts.clone(),
+            confirmed,
+            parts: state.parts.to_vec(),
         };
         self.holds.insert(state.id, hold);
     }

@@ -7,10 +7,10 @@ use tmomi_engine::ids::{BuyerId, EntryId, HoldId, HoldSlot, LineNumber, Part, Re
 use tmomi_engine::ids::{ShowtimeId, TimeMs};
 use tmomi_engine::layout::Layout;
 use tmomi_engine::naive::Naive;
-use tmomi_engine::state::ShardState;
 use tmomi_engine::{Context, Engine, EngineConfig, Handle, Held, HoldRequest, House, Keeper};
 use tmomi_engine::{OpenShowtime, Reject};
 
+use crate::fold::Fold;
 use crate::op::{Answer, Op};
 
 /// The showtime that the tests sell.
@@ -24,7 +24,7 @@ pub(crate) const CONFIG: EngineConfig =
 /// An engine with one showtime open, used by one thread.
 pub(crate) trait Desk: Sized {
     fn open(now: TimeMs, show: OpenShowtime) -> Self;
-    fn restore(state: &ShardState, now: TimeMs) -> Self;
+    fn restore(fold: &Fold, now: TimeMs) -> Self;
     /// Everything but the clock and the restart, which are the test's.
     fn apply(&mut self, op: &Op, holds: &[HoldId], context: Context) -> Result<Made, Reject>;
     /// The events since the last call.
@@ -101,8 +101,8 @@ impl Desk for Naive {
         naive
     }
 
-    fn restore(state: &ShardState, now: TimeMs) -> Naive {
-        Naive::restore(state, now)
+    fn restore(fold: &Fold, now: TimeMs) -> Naive {
+        Naive::restore(fold, now)
     }
 
     fn apply(&mut self, op: &Op, holds: &[HoldId], context: Context) -> Result<Made, Reject> {
@@ -196,8 +196,8 @@ impl Desk for Fast {
         Fast::new(Engine::new(CONFIG), now, Some(show))
     }
 
-    fn restore(state: &ShardState, now: TimeMs) -> Fast {
-        Fast::new(Engine::restore(CONFIG, state, now), now, None)
+    fn restore(fold: &Fold, now: TimeMs) -> Fast {
+        Fast::new(Engine::restore(CONFIG, fold, now), now, None)
     }
 
     fn apply(&mut self, op: &Op, holds: &[HoldId], context: Context) -> Result<Made, Reject> {

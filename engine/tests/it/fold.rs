@@ -29,6 +29,7 @@ pub(crate) enum Taken {
 }
 
 /// One showtime as the log says it is.
+#[derive(Debug)]
 pub(crate) struct Show {
     pub(crate) layout: Arc<Layout>,
     pub(crate) limit: u32,
@@ -54,12 +55,25 @@ pub(crate) struct Decision {
 }
 
 /// A shard as its log says it is.
+#[derive(Debug)]
 pub(crate) struct Fold {
     layouts: HashMap<ShowtimeId, Arc<Layout>>,
     pub(crate) applied: Seq,
     pub(crate) shows: BTreeMap<ShowtimeId, Show>,
-    pub(crate) holds: BTreeMap<Seq, HoldState>,
+    pub(crate) holds: BTreeMap<Seq, Hold>,
     slots: HashSet<HoldSlot>,
+}
+
+/// An active hold or an order.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Hold {
+    id: HoldId,
+    showtime: ShowtimeId,
+    entry: EntryId,
+    created_at: TimeMs,
+    pub(crate) deadline: TimeMs,
+    pub(crate) confirmed: bool,
+    parts: Vec<Part>,
 }
 
 impl Fold {
@@ -119,8 +133,7 @@ impl Fold {
                 let deadline = at.plus_ms(ttl_ms.into());
                 let parts = parts.to_vec();
                 let (created_at, confirmed) = (at, false);
-                let hold =
-                    HoldState { id, showtime, entry, created_at, deadline, confirmed, parts };
+                let hold = Hold { id, showtime, entry, created_at, deadline, confirmed, parts };
                 self.holds.insert(event.seq, hold);
             }
             Body::Extended { hold, entry, ttl_ms, .. } => {
@@ -180,13 +193,7 @@ impl Fold {
         self.shows.get_mut(&showtime).expect("the showtime was opened")
     }
 
-    fn hold(
-        &mut self,
-        event: &Event,
-        id: HoldId,
-        entry: EntryId,
-        confirmed: bool,
-    ) -> &mut HoldState {
+    fn hold(&mut self, event: &Event, id: HoldId, entry: EntryId, confirmed: bool) -> &mut Hold {
         let hold = self.holds.get_mut(&id.seq);
         let hold = hold.unwrap_or_else(|| panic!("R1: {event:?} of a hold that is gone"));
         let same = (hold.id, hold.showtime, hold.entry, hold.confirmed);
@@ -225,11 +232,38 @@ impl Fold {
         hasher.finish()
     }
 
-    /// What an engine is restored from.
-    pub(crate) fn state(&self) -> ShardState {
-        let showtimes = self.shows.iter().map(|(showtime, show)| show.state(*showtime)).collect();
-        let holds = self.holds.values().cloned().collect();
-        ShardState { applied: self.applied, showtimes, holds }
+    fn states(&self, confirmed: bool) -> impl Iterator<Item = HoldState<'_>> {
+        let those = self.holds.values().filter(move |hold| hold.confirmed == confirmed);
+        those.map(|hold| {
+            let Hold { id, showtime, entry, created_at, deadline, .. } = *hold;
+            HoldState { id, showtime, entry, created_at, deadline, parts: &hold.parts }
+        })
+    }
+}
+
+/// What an engine is restored from.
+impl ShardState for Fold {
+    fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    fn showtimes(&self) -> impl Iterator<Item = ShowtimeState> {
+        self.shows.iter().map(|(showtime, show)| show.state(*showtime))
+    }
+
+    fn entries(&self, showtime: ShowtimeId) -> impl Iterator<Item = EntryState> {
+        let entries = &self.shows[&showtime].entries;
+        let len = entries.last_key_value().map_or(0, |(last, _)| last.0 + 1);
+        let entry = |id| entries.get(&EntryId(id)).copied().unwrap_or(EntryState::UNUSED);
+        (0..len).map(entry)
+    }
+
+    fn holds(&self) -> impl Iterator<Item = HoldState<'_>> {
+        self.states(false)
+    }
+
+    fn orders(&self) -> impl Iterator<Item = HoldState<'_>> {
+        self.states(true)
     }
 }
 
@@ -360,8 +394,6 @@ impl Show {
     }
 
     fn state(&self, showtime: ShowtimeId) -> ShowtimeState {
-        let len = self.entries.last_key_value().map_or(0, |(last, _)| last.0 + 1);
-        let entry = |id| self.entries.get(&EntryId(id)).copied().unwrap_or(EntryState::UNUSED);
         let blocked = self.taken.iter().filter(|(_, taken)| **taken == Taken::Blocked);
         ShowtimeState {
             showtime,
@@ -370,7 +402,6 @@ impl Show {
             hold_ttl_ms: self.hold_ttl_ms,
             line: self.line,
             blocked: blocked.map(|(seat, _)| part_of(*seat)).collect(),
-            entries: (0..len).map(entry).collect(),
             last_number: self.numbers.iter().max().copied().unwrap_or(LineNumber::NONE),
         }
     }

@@ -36,7 +36,7 @@ impl Pair {
             _ => assert_eq!(fast, naive, "the fast engine answers otherwise"),
         }
         if self.fast.fold.hash() != self.naive.fold.hash() {
-            let (fast, naive) = (self.fast.fold.state(), self.naive.fold.state());
+            let (fast, naive) = (&self.fast.fold, &self.naive.fold);
             panic!("states differ\nfast  {fast:?}\nnaive {naive:?}");
         }
         masks_are_the_log(&self.fast.desk.house, &self.fast.fold.shows[&SHOW]);

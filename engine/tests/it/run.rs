@@ -47,7 +47,7 @@ impl<D: Desk> Run<D> {
                 Answer::Done
             }
             Op::Restart => {
-                self.desk = D::restore(&self.fold.state(), self.now);
+                self.desk = D::restore(&self.fold, self.now);
                 let (opens_at, closes_at) = self.window;
                 self.apply(&Op::Window { opens_at, closes_at })
             }

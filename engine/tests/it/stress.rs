@@ -20,13 +20,12 @@ use shuttle::{sync::Barrier, thread};
 use tmomi_engine::event::{Batch, Body};
 use tmomi_engine::ids::{BuyerId, EntryId, HoldId, LineNumber, Part, SeatAddr, Seq, TimeMs};
 use tmomi_engine::layout::Layout;
-use tmomi_engine::state::HoldState;
 use tmomi_engine::{
     Context, Engine, EngineConfig, Handle, Held, House, Keeper, OpenShowtime, Reject,
 };
 
 use crate::desk::{CONFIG, SHOW, request};
-use crate::fold::{Decision, Fold};
+use crate::fold::{Decision, Fold, Hold};
 use crate::run::masks_are_the_log;
 
 #[cfg(shuttle)]
@@ -259,7 +258,7 @@ fn stress(
     let mut fold = Fold::new([(SHOW, layout)]);
     let decisions = fold.apply(&batch);
     let now = floor.now();
-    let overdue = |hold: &&HoldState| !hold.confirmed && hold.deadline <= now;
+    let overdue = |hold: &&Hold| !hold.confirmed && hold.deadline <= now;
     assert_eq!(fold.holds.values().find(overdue), None, "R12: it outlives its deadline");
     assert!(keeper.idle(), "R12: something is left over");
     let trial = Trial { fold, decisions, records, ticks, house: floor.house };
@@ -298,7 +297,7 @@ impl Trial {
         self.refusals_are_justified();
         self.numbers_follow_the_calls();
         // An engine of the image of all this is the same one.
-        let (engine, _) = Engine::restore(CONFIG, &self.fold.state(), TimeMs(0));
+        let (engine, _) = Engine::restore(CONFIG, &self.fold, TimeMs(0));
         let house = engine.house(SHOW).expect("it is in the state");
         masks_are_the_log(&house, &self.fold.shows[&SHOW]);
     }

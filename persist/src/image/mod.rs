@@ -146,37 +146,53 @@ impl Image {
             _ => true,
         })
     }
+}
 
-    /// What an engine is built from, to decide on from here.
-    pub fn shard_state(&self) -> ShardState {
-        let mut holds: Vec<HoldState> =
-            self.holds.active().map(|hold| hold_state(hold, false)).collect();
-        let orders = self.orders().iter().filter(|order| order.refunded.is_none());
-        holds.extend(orders.map(|order| hold_state(&order.hold, true)));
-        let showtimes = self.showtimes().map(|(id, showtime)| showtime_state(id, showtime));
-        ShardState { applied: self.applied, showtimes: showtimes.collect(), holds }
+/// What an engine is built from, to decide on from here.
+impl ShardState for Image {
+    fn applied(&self) -> Seq {
+        self.applied
+    }
+
+    fn showtimes(&self) -> impl Iterator<Item = ShowtimeState> {
+        self.showtimes.iter().map(|(id, showtime)| showtime_state(*id, showtime))
+    }
+
+    fn entries(&self, showtime: ShowtimeId) -> impl Iterator<Item = EntryState> {
+        self.showtimes[&showtime].entries().iter().map(entry_state)
+    }
+
+    fn holds(&self) -> impl Iterator<Item = HoldState<'_>> {
+        self.holds.active().map(hold_state)
+    }
+
+    fn orders(&self) -> impl Iterator<Item = HoldState<'_>> {
+        let orders = self.holds.orders().iter().filter(|order| order.refunded.is_none());
+        orders.map(|order| hold_state(&order.hold))
     }
 }
 
-fn hold_state(hold: &Hold, confirmed: bool) -> HoldState {
+fn hold_state(hold: &Hold) -> HoldState<'_> {
     HoldState {
         id: hold.id,
         showtime: hold.showtime,
         entry: hold.entry,
         created_at: hold.created_at,
         deadline: hold.deadline,
-        confirmed,
-        parts: hold.parts().to_vec(),
+        parts: hold.parts(),
     }
 }
 
-fn showtime_state(id: ShowtimeId, showtime: &ShowtimeImage) -> ShowtimeState {
-    let entry = |entry: &Entry| EntryState {
+fn entry_state(entry: &Entry) -> EntryState {
+    EntryState {
         buyer: entry.buyer,
         number: entry.number,
         place: entry.place,
         session_until: entry.session_until,
-    };
+    }
+}
+
+fn showtime_state(id: ShowtimeId, showtime: &ShowtimeImage) -> ShowtimeState {
     ShowtimeState {
         showtime: id,
         layout: Arc::clone(showtime.layout()),
@@ -184,7 +200,6 @@ fn showtime_state(id: ShowtimeId, showtime: &ShowtimeImage) -> ShowtimeState {
         hold_ttl_ms: showtime.hold_ttl_ms(),
         line: *showtime.settings(),
         blocked: showtime.blocked(),
-        entries: showtime.entries().iter().map(entry).collect(),
         last_number: showtime.last_number(),
     }
 }

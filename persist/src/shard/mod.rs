@@ -193,8 +193,7 @@ impl Shard {
             Restored::load(config.shard, config.log, config.media)?;
         let Recovered { mut image, snapshot, replayed, replayed_bytes } = recovered;
         let clock = not_before(clock, image.now());
-        let (engine, mut keeper) =
-            Engine::restore(config.engine, &image.shard_state(), clock.now());
+        let (engine, mut keeper) = Engine::restore(config.engine, &image, clock.now());
         let epoch = Epoch(epoch_seen.0 + 1);
         let first = first_event(&engine, &mut keeper, epoch, config.node, clock.now());
         log.append(epoch, &first)?;

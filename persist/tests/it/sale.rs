@@ -8,6 +8,7 @@ use tmomi_engine::ids::{
     BlockIndex, BuyerId, Epoch, HoldId, Part, RequestKey, ShowtimeId, TierIndex, TimeMs,
 };
 use tmomi_engine::layout::{Layout, LayoutSpec, SectionSpec};
+use tmomi_engine::state::ShardState;
 use tmomi_engine::{
     BestRequest, Context, Engine, EngineConfig, HOLD_TTL_MS_MAX, Handle, HoldRequest, House,
     Keeper, OpenShowtime,
@@ -128,12 +129,11 @@ impl Sale {
 
     /// The sale goes on where `image` stands, as after a crash.
     pub(crate) fn resume(image: &Image, now: TimeMs) -> Sale {
-        let state = image.shard_state();
-        let (engine, keeper) = Engine::restore(EngineConfig::default(), &state, now);
+        let (engine, keeper) = Engine::restore(EngineConfig::default(), image, now);
         let handle = engine.handle().expect("the first handle");
         let house = |showtime| engine.house(showtime).expect("it is open");
         let houses = SHOWTIMES.map(house).to_vec();
-        let holds = state.holds.iter().map(|hold| hold.id).collect();
+        let holds = image.holds().chain(ShardState::orders(image)).map(|hold| hold.id).collect();
         let keys = image.applied().0 * 1_000;
         let mut sale =
             Sale { engine, keeper, handle, houses, holds, now, keys, batches: Vec::new() };
