@@ -1,18 +1,20 @@
 //! The engine of a shard: what its handles and its keeper share.
 
+mod restore;
+
 use std::sync::Arc;
 
 use once_cell::race::OnceBox;
 
 use crate::handle::Handle;
-use crate::hold::{Facts, Slab};
+use crate::hold::Slab;
 use crate::house::House;
-use crate::ids::{HoldId, HoldSlot, Seq, ShowtimeId, TimeMs};
+use crate::ids::{Seq, ShowtimeId, TimeMs};
 use crate::index::Index;
 use crate::keeper::Keeper;
 use crate::reject::Reject;
 use crate::ring::{Ring, WRITER_EVENTS_MAX};
-use crate::state::{HoldState, Nothing, ShardState};
+use crate::state::{Nothing, ShardState};
 use crate::sync::{AtomicBool, AtomicU32, Ordering};
 
 /// Showtimes of one shard at most.
@@ -77,27 +79,18 @@ impl Engine {
     pub fn restore(config: EngineConfig, state: &impl ShardState, now: TimeMs) -> (Engine, Keeper) {
         let writers = config.handles_max + 1;
         let (ring, reader) = Ring::new(config.ring_slots, writers, state.applied());
+        let (slab, houses) = restore::slab_and_houses(state, now);
         let shared = Shared {
             ring,
-            slab: Slab::with_used(state.holds().chain(state.orders()).map(|hold| hold.id.slot)),
+            slab,
             houses: (0..SHOWTIMES_MAX).map(|_| OnceBox::new()).collect(),
-            house_count: AtomicU32::new(0),
+            house_count: AtomicU32::new(houses.len() as u32),
             by_showtime: Index::new(),
             handles: AtomicU32::new(1),
             handles_max: writers as u32,
             opening: AtomicBool::new(false),
         };
-        let mut house_count = 0;
-        for showtime in state.showtimes() {
-            let entries = || state.entries(showtime.showtime);
-            shared.put(House::restore(house_count, &showtime, entries, now));
-            house_count += 1;
-        }
-        shared.house_count.store(house_count, Ordering::Release);
-        let mut spares = Vec::new();
-        state.holds().for_each(|hold| shared.restore_hold(hold, false, &mut spares));
-        state.orders().for_each(|order| shared.restore_hold(order, true, &mut spares));
-        shared.slab.spill_all(&mut spares);
+        houses.into_iter().for_each(|house| _ = shared.put(house));
         let engine = Engine { shared: Arc::new(shared) };
         let keeper = Keeper::new(engine.clone(), reader, state, now);
         (engine, keeper)
@@ -182,28 +175,6 @@ impl Shared {
 
     fn showtime_of(&self, index: u32) -> u64 {
         self.house(index).showtime().0.into()
-    }
-
-    /// Puts a hold or an order where it was; `spares` has records for parts beyond its own.
-    fn restore_hold(&self, hold: HoldState<'_>, confirmed: bool, spares: &mut Vec<HoldSlot>) {
-        let house = self.find(hold.showtime).expect("an image has the showtime of its holds");
-        let mut seats = 0;
-        for part in hold.parts {
-            house.map.take(std::slice::from_ref(part)).expect("an image has no seat twice");
-            house.map.set_sold(*part, confirmed);
-            seats += part.mask.count_ones();
-        }
-        house.line.charge(hold.entry, seats, !confirmed);
-        let facts = Facts { entry: hold.entry, house: house.index, created_at: hold.created_at };
-        let filled = self.slab.fill(spares, Slab::records_for(hold.parts.len()) - 1);
-        assert!(filled, "the slab has room for the holds it had before");
-        let HoldId { slot, seq } = hold.id;
-        spares.push(slot);
-        let record = self.slab.new_record(spares);
-        self.slab.make(spares, record, seq, facts, hold.deadline, hold.parts);
-        if confirmed {
-            self.slab.restore_confirmed(slot);
-        }
     }
 
     pub(crate) fn drop_handle(&self) {

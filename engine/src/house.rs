@@ -8,7 +8,7 @@ use crate::layout::Layout;
 use crate::line::Line;
 use crate::reject::{Conflict, SeatState};
 use crate::seat_map::SeatMap;
-use crate::state::{EntryState, ShowtimeState};
+use crate::state::ShowtimeState;
 use crate::sync::{AtomicBool, AtomicU32, AtomicU64, Ordering, Patience};
 
 /// One showtime of a shard. Decisions about it are made through a
@@ -110,15 +110,9 @@ impl House {
         House { index, showtime, layout, map, line, terms }
     }
 
-    /// The house of a showtime whose entries `entries` gives, as often as it is asked.
-    pub(crate) fn restore<E: Iterator<Item = EntryState>>(
-        index: u32,
-        state: &ShowtimeState,
-        entries: impl Fn() -> E,
-        now: TimeMs,
-    ) -> House {
-        let mut house = House::new(index, state.showtime, Arc::clone(&state.layout));
-        house.line = Line::restore(entries, state.last_number, now);
+    /// The house of a showtime, without its line and what is held and sold in it.
+    pub(crate) fn restore(index: u32, state: &ShowtimeState) -> House {
+        let house = House::new(index, state.showtime, Arc::clone(&state.layout));
         house.terms.set_sale(state.limit, state.hold_ttl_ms);
         house.terms.set_line(state.line);
         // Until the catalog says when it is on sale.

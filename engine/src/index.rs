@@ -65,9 +65,42 @@ impl Index {
         }
     }
 
-    /// The way to the key, its first turn in the highest bits: keys in this order are neighbours.
+    /// The way to the key, its first turn in the highest bits; no other key has it.
     pub(crate) fn way(key: u64) -> u64 {
         reverse_ways(mix(key))
+    }
+
+    /// Puts the values of an index without any, each with the way to its key: node after node, as
+    /// each value by itself would wait for the memory of its way.
+    ///
+    /// # Panics
+    ///
+    /// If a key has two.
+    pub(crate) fn fill(&self, mut values: Vec<(u64, u32)>) {
+        values.sort_unstable();
+        self.fill_node(0, 0, &values);
+    }
+
+    /// Puts the values whose ways have the first `depth` turns in common, to `node`.
+    fn fill_node(&self, node: u32, depth: u32, mut values: &[(u64, u32)]) {
+        let way = self.nodes.row(node);
+        while let [(first, value), ..] = values {
+            let skipped = first.checked_shl(WAYS_BITS * depth).expect("a key has one value");
+            let turn = (skipped >> (u64::BITS - WAYS_BITS)) as usize;
+            let last_in_it = first | u64::MAX >> (WAYS_BITS * depth) >> WAYS_BITS;
+            let (these, others) =
+                values.split_at(values.partition_point(|(way, _)| *way <= last_in_it));
+            let link = if these.len() == 1 {
+                Link::value(*value)
+            } else {
+                let below = self.made.fetch_add(1, Ordering::Relaxed);
+                self.fill_node(below, depth + 1, these);
+                Link::node(below)
+            };
+            // Relaxed: nobody else knows the index yet.
+            way[turn].store(link.0, Ordering::Relaxed);
+            values = others;
+        }
     }
 
     /// The value of `key`; if it has none, the one that `make` makes, which `key_of` must know by
@@ -141,8 +174,34 @@ fn mix(key: u64) -> u64 {
 mod tests {
     use super::*;
 
+    /// Planted: a value is put at the turn before the last; a node has the values of its first
+    /// turn only.
     #[test]
-    fn neighbours_have_their_first_turns_in_common() {
+    fn filled_at_once_it_is_what_it_is_one_by_one() {
+        for count in [0, 1, 2, 17, 3_000] {
+            let index = Index::new();
+            let key_of = |value: u32| u64::from(value) * 7;
+            index.fill((0..count).map(|value| (Index::way(key_of(value)), value)).collect());
+            assert!((0..count).all(|value| index.get(key_of(value), key_of) == Some(value)));
+            assert_eq!(index.get(8, key_of), None);
+            let later = count..count + 3_000;
+            for value in later.clone() {
+                let put = index.find_or_insert(key_of(value), key_of, || Ok::<_, ()>(value));
+                assert_eq!(put, Ok((value, None)));
+            }
+            let has = |value| index.get(key_of(value), key_of) == Some(value);
+            assert!((0..later.end).all(has), "{count}");
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "a key has one value")]
+    fn a_key_with_two_values_is_not_filled_in() {
+        Index::new().fill(vec![(Index::way(7), 1), (Index::way(7), 2)]);
+    }
+
+    #[test]
+    fn a_way_begins_with_the_first_turn() {
         assert_eq!(reverse_ways(0x0123_4567_89ab_cdef), 0xfedc_ba98_7654_3210);
     }
 

@@ -79,24 +79,25 @@ impl Line {
         }
     }
 
-    /// The line of an image, whose entries `entries` gives as often as it is asked. Everybody has
-    /// just given a sign of life.
-    pub(crate) fn restore<E: Iterator<Item = EntryState>>(
-        entries: impl Fn() -> E,
+    /// The line of an image. Everybody has just given a sign of life.
+    pub(crate) fn restore(
+        entries: impl Iterator<Item = EntryState>,
         last: LineNumber,
         now: TimeMs,
     ) -> Line {
+        let mut ways = Vec::with_capacity(entries.size_hint().0);
         let (mut line, mut count) = (Line::new(), 0);
         let mut head = last.0 + 1;
         for number in 1..=last.0 {
             line.by_number.row(number)[0].store(VOID, Ordering::Relaxed);
         }
-        for (id, entry) in (0..).map(EntryId).zip(entries()) {
+        for (id, entry) in (0..).map(EntryId).zip(entries) {
             count = id.0 + 1;
             if entry == EntryState::UNUSED {
                 line.unused.push(id);
                 continue;
             }
+            ways.push((Index::way(entry.buyer.0), id.0));
             let record = line.records.row(id.0);
             record[column::BUYER].store(entry.buyer.0, Ordering::Relaxed);
             record[column::NUMBER].store(entry.number.0.into(), Ordering::Relaxed);
@@ -119,34 +120,11 @@ impl Line {
                 at.store(u64::from(id.0) + 1, Ordering::Relaxed);
             }
         }
-        line.restore_buyers(entries());
+        line.buyers.fill(ways);
         line.head_at_start = LineNumber(head);
         line.entries.store(count, Ordering::Relaxed);
         line.last_number.store(last.0, Ordering::Relaxed);
         line
-    }
-
-    /// Enters the buyers whose records are there, neighbours in the index one after the other: at
-    /// random each would wait for the memory of its way.
-    fn restore_buyers(&self, entries: impl Iterator<Item = EntryState>) {
-        const ID: u64 = u32::MAX as u64;
-        let known = (0..).zip(entries).filter(|(_, entry)| *entry != EntryState::UNUSED);
-        // The first half of the way is enough to be near.
-        let way = |id, buyer: BuyerId| (Index::way(buyer.0) & !ID | id, buyer.0);
-        let mut ways: Vec<_> = known.map(|(id, entry)| way(id, entry.buyer)).collect();
-        ways.sort_unstable();
-        // Who is in the way is nearly always the one before: its record is not asked.
-        let mut before = None;
-        for (way, buyer) in ways {
-            let id = (way & ID) as u32;
-            let key = |other| match before {
-                Some((id, buyer)) if id == other => buyer,
-                _ => self.key(other),
-            };
-            let found = self.buyers.find_or_insert(buyer, key, || Ok::<_, Reject>(id));
-            debug_assert_eq!(found, Ok((id, None)), "an image has one entry a buyer");
-            before = Some((id, buyer));
-        }
     }
 
     fn key(&self, entry: u32) -> u64 {

@@ -11,11 +11,11 @@ use crate::ids::{BuyerId, EntryId, HoldId, LineNumber, Part, Seq, ShowtimeId, Ti
 use crate::layout::Layout;
 
 /// Everything the decisions of one shard depend on.
-pub trait ShardState {
+pub trait ShardState: Sync {
     /// The number of the last event that is in it; 0 before the first.
     fn applied(&self) -> Seq;
 
-    /// The showtimes, in any order.
+    /// The showtimes, always in the same order.
     fn showtimes(&self) -> impl Iterator<Item = ShowtimeState>;
 
     /// The entries of one of them by [`EntryId`], without gaps: the entry with id `n` is the

@@ -16,6 +16,25 @@ pub(crate) fn seq_cst_here() {
     loom::sync::atomic::fence(Ordering::SeqCst);
 }
 
+/// Does both, each on a thread of its own where there are threads.
+#[cfg(not(any(loom, shuttle)))]
+pub(crate) fn both<A: Send, B>(
+    one: impl FnOnce() -> A + Send,
+    other: impl FnOnce() -> B,
+) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+    })
+}
+
+/// Does both. Those who decide which thread goes on know no thread but their own.
+#[cfg(any(loom, shuttle))]
+pub(crate) fn both<A, B>(one: impl FnOnce() -> A, other: impl FnOnce() -> B) -> (A, B) {
+    (one(), other())
+}
+
 /// Looks at a word again before giving up on it: spins, then yields, then sleeps, then says it was
 /// enough.
 ///
