@@ -80,20 +80,28 @@ pub(crate) fn decode_all<T: Decode<()>>(bytes: &[u8]) -> Result<T, WireError> {
 /// Written out, here and back, as the crate takes ten times as long for the same words.
 pub(crate) fn encode_events(events: &[EventWords], out: &mut Vec<u8>) {
     out.reserve(events.len() * EVENT_BYTES);
-    for event in events {
-        let mut bytes = [0; EVENT_BYTES];
-        for (word, bytes) in event.iter().zip(bytes.as_chunks_mut().0) {
-            *bytes = word.to_le_bytes();
-        }
-        out.extend_from_slice(&bytes);
-    }
+    events.iter().for_each(|event| encode_words(event, out));
 }
 
 /// The events that are all of `bytes`; a rest shorter than an event is ignored.
 pub(crate) fn decode_events(bytes: &[u8]) -> Vec<EventWords> {
-    let word = |bytes: &[u8]| u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
-    let event = |bytes: &[u8]| std::array::from_fn(|at| word(&bytes[at * 8..at * 8 + 8]));
+    let event = |bytes: &[u8]| decode_words(bytes).expect("bytes of an event");
     bytes.chunks_exact(EVENT_BYTES).map(event).collect()
+}
+
+/// Appends the encoding of `words`.
+#[inline]
+pub(crate) fn encode_words<const N: usize>(words: &[u64; N], out: &mut Vec<u8>) {
+    let bytes = words.map(u64::to_le_bytes);
+    out.extend_from_slice(bytes.as_flattened());
+}
+
+/// The words at the front of `bytes`, if there are so many.
+#[inline]
+pub(crate) fn decode_words<const N: usize>(bytes: &[u8]) -> Option<[u64; N]> {
+    let (words, _) = bytes.as_chunks::<{ size_of::<u64>() }>();
+    let words: &[_; N] = words.first_chunk()?;
+    Some(words.map(u64::from_le_bytes))
 }
 
 fn limited<T: Decode<()>, const BYTES: usize>(bytes: &[u8]) -> Result<(T, usize), DecodeError> {

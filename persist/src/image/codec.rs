@@ -11,17 +11,18 @@ use tmomi_engine::layout::Layout;
 
 use super::Image;
 use super::divergence::Contradiction;
-use super::hold::{Hold, Moment, Order};
-use super::line::{Entry, Line};
+use super::hold::Hold;
+use super::line::Line;
 use super::positions::Positions;
-use super::records::{EndedRecord, HeadRecord, HoldRecord, KeyRecord, OrderRecord, ShowtimeRecord};
+use super::records::{HeadRecord, KeyRecord, ShowtimeRecord};
+use super::rows::{self, OrderRow};
 use super::seats::{Masks, Seats};
 use super::showtime::{ShowtimeImage, Terms};
 use crate::layout_codec::{self, LayoutCodecError};
 use crate::wire::{self, Decode, WireError};
 
 /// The version of the encoding that this program writes and reads.
-pub(super) const FORMAT: u32 = 3;
+pub(super) const FORMAT: u32 = 4;
 
 /// Orders that are read, and the memory of whose buyers is asked for, before one is added.
 const ORDERS_AHEAD: usize = 32;
@@ -70,15 +71,16 @@ impl Image {
         wire::encode_into(&head, &mut out);
         for (id, showtime) in &self.showtimes {
             wire::encode_into(&showtime_record(*id, showtime), &mut out);
+            showtime.entries().iter().for_each(|entry| rows::push_entry(entry, &mut out));
         }
         for hold in self.holds.active() {
-            wire::encode_into(&HoldRecord::from(hold), &mut out);
+            rows::push_active(hold, &mut out);
         }
         for order in self.holds.orders() {
-            wire::encode_into(&order_record(order), &mut out);
+            rows::push_order(order, &mut out);
         }
         for ended in self.holds.ended() {
-            wire::encode_into(&EndedRecord::from(ended), &mut out);
+            rows::push_ended(ended, &mut out);
         }
         for (hash, key) in self.keys.iter() {
             wire::encode_into(&KeyRecord::new(hash, key), &mut out);
@@ -105,23 +107,23 @@ impl Image {
             ..Image::new()
         };
         for _ in 0..head.showtimes {
-            image.add_showtime(input.take()?)?;
+            image.add_showtime(&mut input)?;
         }
         for _ in 0..head.holds {
-            let hold = Hold::from(input.take::<HoldRecord>()?);
+            let hold = rows::take_active(&mut input)?;
             image.holds.hold(hold).map_err(ImageCodecError::Holds)?;
         }
-        image.holds.reserve(input.at_most(head.orders));
+        image.holds.reserve(input.at_most(head.orders, rows::HOLD_BYTES_MIN));
         let mut ahead = Vec::with_capacity(ORDERS_AHEAD);
         for at in (0..head.orders).step_by(ORDERS_AHEAD) {
             for _ in at..head.orders.min(at + ORDERS_AHEAD as u64) {
-                ahead.push(input.take::<OrderRecord>()?);
+                ahead.push(rows::take_order(&mut input)?);
             }
-            image.ask_for_buyers(ahead.iter().map(OrderRecord::whose));
+            image.ask_for_buyers(ahead.iter().map(|order| (order.hold.showtime, order.hold.entry)));
             ahead.drain(..).try_for_each(|order| image.add_order(order))?;
         }
         for _ in 0..head.ended {
-            image.holds.remember(input.take::<EndedRecord>()?.into());
+            image.holds.remember(rows::take_ended(&mut input)?);
         }
         for _ in 0..head.keys {
             let (hash, key) = input.take::<KeyRecord>()?.into_parts();
@@ -149,7 +151,8 @@ impl Image {
         showtimes + records * RECORD_BYTES + 4_096
     }
 
-    fn add_showtime(&mut self, record: ShowtimeRecord) -> Result<(), ImageCodecError> {
+    fn add_showtime(&mut self, input: &mut Input<'_>) -> Result<(), ImageCodecError> {
+        let record: ShowtimeRecord = input.take()?;
         let id = ShowtimeId(record.id);
         let inconsistent = ImageCodecError::Inconsistent(id);
         let ascending = self.showtimes.last_key_value().is_none_or(|(last, _)| *last < id);
@@ -161,7 +164,10 @@ impl Image {
         let layout = self.share(Layout::build(spec).map_err(LayoutCodecError::from)?);
         let seats = Seats::restore(&layout, &record.held, &record.sold, &record.blocked);
         let positions = Positions::restore(record.numbers_given, record.numbers_waiting);
-        let entries: Vec<Entry> = record.entries.into_iter().map(Entry::from).collect();
+        let mut entries = Vec::with_capacity(input.at_most(record.entries, rows::ENTRY_BYTES));
+        for _ in 0..record.entries {
+            entries.push(rows::take_entry(input)?);
+        }
         let line = positions.and_then(|positions| Line::restore(entries, positions));
         let (true, Some(seats), Some(line)) = (ascending, seats, line) else {
             return Err(inconsistent);
@@ -184,11 +190,9 @@ impl Image {
         Ok(())
     }
 
-    fn add_order(&mut self, record: OrderRecord) -> Result<(), ImageCodecError> {
-        let hold = Hold::from(record.hold);
+    fn add_order(&mut self, order: OrderRow) -> Result<(), ImageCodecError> {
+        let OrderRow { hold, confirmed, refunded } = order;
         let buyer = self.buyer_of(&hold).ok_or(ImageCodecError::Inconsistent(hold.showtime))?;
-        let confirmed = record.confirmed.into();
-        let refunded = record.refunded.map(Moment::from);
         self.holds.add_order(hold, buyer, confirmed, refunded).map_err(ImageCodecError::Holds)
     }
 
@@ -217,20 +221,27 @@ impl Image {
 /// A showtime, and what its seats and entries must be by its holds and orders alone.
 struct Proof<'a> {
     showtime: &'a ShowtimeImage,
-    seats: Seats,
+    /// The seats of each block that a hold or an order has.
+    taken: Vec<u64>,
     in_use: Vec<u32>,
 }
 
 impl<'a> Proof<'a> {
     fn new(showtime: &'a ShowtimeImage) -> Proof<'a> {
         let in_use = vec![0; showtime.entries().len()];
-        Proof { showtime, seats: Seats::new(showtime.layout()), in_use }
+        Proof { showtime, taken: vec![0; showtime.seats.all_masks().len()], in_use }
     }
 
     fn add(&mut self, hold: &Hold, state: SeatState) -> Option<()> {
-        let layout = self.showtime.layout();
-        let seats = self.seats.turn(layout, hold.parts(), SeatState::Free, state).ok()?;
-        *self.in_use.get_mut(hold.entry.0 as usize)? += seats;
+        for part in hold.parts() {
+            let known = self.showtime.masks(part.block)?.are(state);
+            let taken = &mut self.taken[part.block.0 as usize];
+            if part.mask == 0 || part.mask & (!known | *taken) != 0 {
+                return None;
+            }
+            *taken |= part.mask;
+        }
+        *self.in_use.get_mut(hold.entry.0 as usize)? += hold.seats();
         Some(())
     }
 
@@ -238,8 +249,7 @@ impl<'a> Proof<'a> {
         let known = &self.showtime.seats;
         let limit = self.showtime.terms.limit_highest;
         let in_use = self.showtime.entries().iter().map(|entry| entry.seats);
-        let taken = |masks: &Masks| (masks.held, masks.sold);
-        self.seats.all_masks().map(taken).eq(known.all_masks().map(taken))
+        known.all_masks().map(|masks| masks.held | masks.sold).eq(self.taken.iter().copied())
             && in_use.eq(self.in_use.iter().copied())
             && self.in_use.iter().all(|seats| *seats <= limit)
     }
@@ -260,22 +270,14 @@ fn showtime_record(id: ShowtimeId, showtime: &ShowtimeImage) -> ShowtimeRecord {
         held: showtime.seats.all_masks().map(|masks| masks.held).collect(),
         sold: showtime.seats.all_masks().map(|masks| masks.sold).collect(),
         blocked: showtime.seats.all_masks().map(|masks| masks.blocked).collect(),
-        entries: showtime.entries().iter().map(Into::into).collect(),
         numbers_given: positions.given_words().to_vec(),
         numbers_waiting: positions.waiting_words().collect(),
-    }
-}
-
-fn order_record(order: &Order) -> OrderRecord {
-    OrderRecord {
-        hold: (&order.hold).into(),
-        confirmed: order.confirmed.into(),
-        refunded: order.refunded.map(Into::into),
+        entries: showtime.entries().len() as u64,
     }
 }
 
 /// Bytes that are read from the front.
-struct Input<'a> {
+pub(super) struct Input<'a> {
     rest: &'a [u8],
 }
 
@@ -286,10 +288,17 @@ impl Input<'_> {
         Ok(value)
     }
 
-    /// As many of `count` records as the bytes can have, so that a false count reserves little.
-    fn at_most(&self, count: u64) -> usize {
-        const RECORD_BYTES_MIN: usize = 32;
-        usize::try_from(count).unwrap_or(usize::MAX).min(self.rest.len() / RECORD_BYTES_MIN)
+    #[inline]
+    pub(super) fn words<const N: usize>(&mut self) -> Result<[u64; N], ImageCodecError> {
+        let cut_off = || ImageCodecError::Damaged("it is cut off".into());
+        let words = wire::decode_words(self.rest).ok_or_else(cut_off)?;
+        self.rest = &self.rest[N * size_of::<u64>()..];
+        Ok(words)
+    }
+
+    /// As many of `count` as the bytes can have, so that a false count reserves little.
+    fn at_most(&self, count: u64, bytes_min: usize) -> usize {
+        usize::try_from(count).unwrap_or(usize::MAX).min(self.rest.len() / bytes_min)
     }
 }
 

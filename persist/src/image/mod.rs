@@ -19,6 +19,7 @@ mod line;
 mod positions;
 mod recent;
 mod records;
+mod rows;
 mod seats;
 mod showtime;
 mod slots;

@@ -1,17 +1,12 @@
-//! What a snapshot says of holds, orders, entries and keys, field by field.
+//! What a snapshot says of showtimes and keys, field by field.
 //!
 //! The order and the types of the fields are the format: a change here is a new
 //! [`FORMAT`](super::codec::FORMAT).
 
 use tmomi_engine::event::{LineMode, LineSettings};
-use tmomi_engine::ids::{
-    BlockIndex, BuyerId, EntryId, HoldId, HoldSlot, LineNumber, Part, Seq, ShowtimeId, TimeMs,
-};
-use tmomi_engine::state::Place;
+use tmomi_engine::ids::{EntryId, HoldId, HoldSlot, LineNumber, Seq, ShowtimeId, TimeMs};
 
-use super::hold::{Ended, Ending, Hold, Moment, Parts};
 use super::keys::{KeyImage, Outcome};
-use super::line::Entry;
 use super::showtime::Past;
 use crate::wire::{Decode, Encode};
 
@@ -42,9 +37,10 @@ pub(super) struct ShowtimeRecord {
     pub(super) held: Vec<u64>,
     pub(super) sold: Vec<u64>,
     pub(super) blocked: Vec<u64>,
-    pub(super) entries: Vec<EntryRecord>,
     pub(super) numbers_given: Vec<u64>,
     pub(super) numbers_waiting: Vec<u64>,
+    /// They stand behind it, see `rows`.
+    pub(super) entries: u64,
 }
 
 #[derive(Encode, Decode)]
@@ -71,71 +67,9 @@ enum ModeRecord {
 }
 
 #[derive(Encode, Decode)]
-pub(super) struct EntryRecord {
-    buyer: u64,
-    number: u32,
-    seats: u32,
-    place: PlaceRecord,
-    session_until: u64,
-}
-
-#[derive(Encode, Decode)]
-enum PlaceRecord {
-    Out,
-    Waiting,
-    Passed,
-    Admitted,
-    Expired,
-}
-
-#[derive(Encode, Decode)]
 pub(super) struct HoldIdRecord {
     slot: u32,
     seq: u64,
-}
-
-/// A block and a mask.
-type PartRecord = (u32, u64);
-
-/// The first part of a hold without seats: nobody decides one, but an event could say it.
-const NO_PART: PartRecord = (0, 0);
-
-/// The first part stands apart: most holds have no other, and no list is made for them then.
-#[derive(Encode, Decode)]
-pub(super) struct HoldRecord {
-    id: HoldIdRecord,
-    showtime: u32,
-    entry: u32,
-    created_at: u64,
-    deadline: u64,
-    first: PartRecord,
-    more: Vec<PartRecord>,
-}
-
-#[derive(Encode, Decode)]
-pub(super) struct MomentRecord {
-    at: u64,
-    seq: u64,
-}
-
-#[derive(Encode, Decode)]
-pub(super) struct OrderRecord {
-    pub(super) hold: HoldRecord,
-    pub(super) confirmed: MomentRecord,
-    pub(super) refunded: Option<MomentRecord>,
-}
-
-#[derive(Encode, Decode)]
-pub(super) struct EndedRecord {
-    hold: HoldRecord,
-    ended: MomentRecord,
-    how: EndingRecord,
-}
-
-#[derive(Encode, Decode)]
-enum EndingRecord {
-    Released,
-    Expired,
 }
 
 #[derive(Encode, Decode)]
@@ -154,13 +88,6 @@ enum OutcomeRecord {
     Refunded { id: HoldIdRecord, seq: u64 },
     Blocked { showtime: u32, seats: u32, seq: u64 },
     Unblocked { showtime: u32, seats: u32, seq: u64 },
-}
-
-impl OrderRecord {
-    /// Where it was bought, and by whom.
-    pub(super) fn whose(&self) -> (ShowtimeId, EntryId) {
-        (ShowtimeId(self.hold.showtime), EntryId(self.hold.entry))
-    }
 }
 
 impl From<Past> for PastRecord {
@@ -215,42 +142,6 @@ impl From<LineRecord> for LineSettings {
     }
 }
 
-impl From<&Entry> for EntryRecord {
-    fn from(entry: &Entry) -> EntryRecord {
-        EntryRecord {
-            buyer: entry.buyer.0,
-            number: entry.number.0,
-            seats: entry.seats,
-            place: match entry.place {
-                Place::Out => PlaceRecord::Out,
-                Place::Waiting => PlaceRecord::Waiting,
-                Place::Passed => PlaceRecord::Passed,
-                Place::Admitted => PlaceRecord::Admitted,
-                Place::Expired => PlaceRecord::Expired,
-            },
-            session_until: entry.session_until.0,
-        }
-    }
-}
-
-impl From<EntryRecord> for Entry {
-    fn from(entry: EntryRecord) -> Entry {
-        Entry {
-            buyer: BuyerId(entry.buyer),
-            number: LineNumber(entry.number),
-            seats: entry.seats,
-            place: match entry.place {
-                PlaceRecord::Out => Place::Out,
-                PlaceRecord::Waiting => Place::Waiting,
-                PlaceRecord::Passed => Place::Passed,
-                PlaceRecord::Admitted => Place::Admitted,
-                PlaceRecord::Expired => Place::Expired,
-            },
-            session_until: TimeMs(entry.session_until),
-        }
-    }
-}
-
 impl From<HoldId> for HoldIdRecord {
     fn from(id: HoldId) -> HoldIdRecord {
         HoldIdRecord { slot: id.slot.0, seq: id.seq.0 }
@@ -260,79 +151,6 @@ impl From<HoldId> for HoldIdRecord {
 impl From<HoldIdRecord> for HoldId {
     fn from(id: HoldIdRecord) -> HoldId {
         HoldId { slot: HoldSlot(id.slot), seq: Seq(id.seq) }
-    }
-}
-
-impl From<&Hold> for HoldRecord {
-    fn from(hold: &Hold) -> HoldRecord {
-        let part = |part: &Part| (part.block.0, part.mask);
-        let (first, more) = hold.parts().split_first().unzip();
-        HoldRecord {
-            id: hold.id.into(),
-            showtime: hold.showtime.0,
-            entry: hold.entry.0,
-            created_at: hold.created_at.0,
-            deadline: hold.deadline.0,
-            first: first.map_or(NO_PART, part),
-            more: more.unwrap_or_default().iter().map(part).collect(),
-        }
-    }
-}
-
-impl From<HoldRecord> for Hold {
-    fn from(hold: HoldRecord) -> Hold {
-        let part = |(block, mask): PartRecord| Part { block: BlockIndex(block), mask };
-        let (first, more) = (hold.first, hold.more);
-        Hold {
-            id: hold.id.into(),
-            showtime: ShowtimeId(hold.showtime),
-            entry: EntryId(hold.entry),
-            created_at: TimeMs(hold.created_at),
-            deadline: TimeMs(hold.deadline),
-            parts: match more.is_empty() {
-                true if first == NO_PART => Parts::Many(Box::default()),
-                true => Parts::One(part(first)),
-                false => Parts::Many([first].into_iter().chain(more).map(part).collect()),
-            },
-        }
-    }
-}
-
-impl From<Moment> for MomentRecord {
-    fn from(moment: Moment) -> MomentRecord {
-        MomentRecord { at: moment.at.0, seq: moment.seq.0 }
-    }
-}
-
-impl From<MomentRecord> for Moment {
-    fn from(moment: MomentRecord) -> Moment {
-        Moment { at: TimeMs(moment.at), seq: Seq(moment.seq) }
-    }
-}
-
-impl From<&Ended> for EndedRecord {
-    fn from(ended: &Ended) -> EndedRecord {
-        EndedRecord {
-            hold: (&ended.hold).into(),
-            ended: ended.ended.into(),
-            how: match ended.how {
-                Ending::Released => EndingRecord::Released,
-                Ending::Expired => EndingRecord::Expired,
-            },
-        }
-    }
-}
-
-impl From<EndedRecord> for Ended {
-    fn from(ended: EndedRecord) -> Ended {
-        Ended {
-            hold: ended.hold.into(),
-            ended: ended.ended.into(),
-            how: match ended.how {
-                EndingRecord::Released => Ending::Released,
-                EndingRecord::Expired => Ending::Expired,
-            },
-        }
     }
 }
 

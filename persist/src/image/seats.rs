@@ -60,7 +60,7 @@ impl Masks {
         }
     }
 
-    fn are(&self, state: SeatState) -> u64 {
+    pub(super) fn are(&self, state: SeatState) -> u64 {
         match state {
             SeatState::Free => !self.taken(),
             SeatState::Held => self.held,

@@ -6,7 +6,9 @@ use tmomi_engine::ids::{
     BlockIndex, BuyerId, EntryId, Epoch, HoldId, HoldSlot, LineNumber, Part, RequestKey, Seq,
     ShowtimeId, TimeMs,
 };
-use tmomi_persist::image::{Contradiction, Followed, HoldView, Image, Outcome, Past};
+use tmomi_persist::image::{
+    Contradiction, Followed, HoldView, Image, ImageCodecError, Outcome, Past,
+};
 use tmomi_persist::layout_codec;
 
 use crate::sale::{SHOWTIMES, START, Sale, layout_spec, steps};
@@ -388,4 +390,31 @@ fn an_encoding_that_contradicts_itself_is_refused() {
             assert_ne!(image.hash(), sale.image().hash(), "flipped at {at}");
         }
     }
+}
+
+/// R1 and R13; planted: a seat that two orders have is proven by the first.
+#[test]
+fn an_encoding_with_a_seat_in_two_orders_is_refused() {
+    const BUYER: u64 = 0x5ea7_5ea7_5ea7_5ea7;
+    const WORD: usize = size_of::<u64>();
+    let mut story = Story::new();
+    let (entry, key) = (EntryId(0), RequestKey::NONE);
+    story.tell(Body::Buyer { entry, buyer: BuyerId(BUYER) });
+    for (n, mask) in [(0, 0b011), (1, 0b100)] {
+        let slot = HoldSlot(n);
+        story.tell(Body::Held { slot, entry, ttl_ms: 1_000, first: first(mask), key });
+        let hold = HoldId { slot, seq: story.image.applied() };
+        story.tell(Body::Confirmed { hold, entry, first: first(mask), key });
+    }
+    let mut bytes = story.image.encode();
+    assert!(Image::decode(&bytes).is_ok());
+    // The last order has a seat of the first one, and the buyer as many seats as both have.
+    let mask = bytes.len() - 3 * WORD;
+    assert_eq!(bytes[mask], 0b100);
+    bytes[mask] = 0b110;
+    let buyer = bytes.windows(WORD).position(|word| word == BUYER.to_le_bytes());
+    let seats = buyer.expect("he is there") + WORD;
+    assert_eq!(bytes[seats], 3);
+    bytes[seats] = 4;
+    assert!(matches!(Image::decode(&bytes), Err(ImageCodecError::Inconsistent(_))));
 }
