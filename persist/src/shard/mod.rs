@@ -213,7 +213,7 @@ impl Shard {
             engine: engine.clone(),
             keeper: Arc::clone(&keeper),
             clock: Arc::clone(&clock),
-            ticked_at: None,
+            ticked_at: clock.now(),
         };
         let way = Way {
             engine: engine.clone(),
@@ -305,8 +305,8 @@ impl Shard {
         Ok(())
     }
 
-    /// The engine has decided something. Cheap, and without it the decision waits some milliseconds
-    /// longer.
+    /// The calling thread has decided something. Cheap, and without it the decision waits some
+    /// milliseconds longer.
     pub fn wake(&self) {
         // A refusal has left nothing in the ring. What this thread has put there it sees here.
         if self.engine.ring_depth() > 0 {

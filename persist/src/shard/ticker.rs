@@ -22,16 +22,17 @@ pub(super) struct Ticker {
     pub(super) engine: Engine,
     pub(super) keeper: Arc<Mutex<Keeper>>,
     pub(super) clock: Arc<dyn Clock>,
-    pub(super) ticked_at: Option<TimeMs>,
+    /// At first, when the shard was opened.
+    pub(super) ticked_at: TimeMs,
 }
 
 impl Ticker {
     /// Lets time pass, if some has.
     pub(super) fn step(&mut self) {
         let now = self.clock.now();
-        if self.ticked_at.is_none_or(|last| now.since_ms(last) >= TICK_MS) {
+        if now.since_ms(self.ticked_at) >= TICK_MS {
             self.keeper.lock().tick(now);
-            self.ticked_at = Some(now);
+            self.ticked_at = now;
         }
     }
 
