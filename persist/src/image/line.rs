@@ -60,13 +60,18 @@ impl Line {
         let mut line = Line { positions, ..Line::default() };
         line.of_buyer.reserve(entries.len());
         let mut in_order = 0;
-        for (id, entry) in entries.iter().enumerate().filter(|(_, entry)| entry.is_used()) {
+        let last = line.positions.last();
+        for (id, entry) in entries.iter().enumerate() {
+            if *entry == Entry::UNUSED {
+                continue;
+            }
             line.count(entry.place, 1);
             in_order += u32::from(entry.place == Place::Waiting);
             let has_id = |other: u32| entries[other as usize].buyer == entry.buyer;
             let known = line.of_buyer.get(entry.buyer.0, has_id);
             let waits = line.positions.waits(entry.number);
-            if known.is_some() || waits != (entry.place == Place::Waiting) {
+            let stands = waits == (entry.place == Place::Waiting);
+            if !entry.is_used() || entry.number > last || known.is_some() || !stands {
                 return None;
             }
             line.of_buyer.insert(entry.buyer.0, id as u32);

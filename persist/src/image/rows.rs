@@ -1,5 +1,5 @@
 //! What a snapshot says of entries, holds and orders, of which it may have millions: in words, as
-//! the crate that does the rest takes several times as long for the same numbers.
+//! field by field a snapshot of orders takes a third longer to read.
 //!
 //! ```text
 //! entry   0 buyer
@@ -36,8 +36,6 @@ pub(super) const ENTRY_BYTES: usize = ENTRY_WORDS * size_of::<u64>();
 /// Bytes of a hold or an order at least.
 pub(super) const HOLD_BYTES_MIN: usize = HOLD_WORDS * size_of::<u64>();
 
-/// The first part of a hold without seats: nobody decides one, but an event could say it.
-const NO_PART: Part = Part { block: BlockIndex(0), mask: 0 };
 /// Of a hold that is active.
 const NO_MOMENT: Moment = Moment { at: TimeMs(0), seq: Seq(0) };
 
@@ -88,7 +86,7 @@ pub(super) fn push_ended(ended: &Ended, out: &mut Vec<u8>) {
 }
 
 fn push(hold: &Hold, kind: Kind, moment: Moment, refunded: Option<Moment>, out: &mut Vec<u8>) {
-    let (first, more) = hold.parts().split_first().unwrap_or((&NO_PART, &[]));
+    let (first, more) = hold.parts().split_first().expect("a hold has seats");
     let words = [
         both(hold.id.slot.0, hold.showtime.0),
         hold.id.seq.0,
@@ -154,7 +152,6 @@ fn take(input: &mut Input<'_>) -> Result<(Hold, Kind, Moment, Option<Moment>), I
     };
     let first = Part { block: BlockIndex(block), mask };
     let parts = match more {
-        0 if first == NO_PART => Parts::Many(Box::default()),
         0 => Parts::One(first),
         _ => Parts::Many(take_parts(first, more, input)?),
     };

@@ -167,8 +167,8 @@ impl Seats {
     ///
     /// # Errors
     ///
-    /// [`Contradiction`] if the layout does not have one of them or one is not `from`; those of the
-    /// parts before it have changed then.
+    /// [`Contradiction`] if there are none, the layout does not have one of them or one is not
+    /// `from`; those of the parts before it have changed then.
     pub(crate) fn turn(
         &mut self,
         layout: &Layout,
@@ -176,6 +176,9 @@ impl Seats {
         from: SeatState,
         to: SeatState,
     ) -> Result<u32, Contradiction> {
+        if parts.is_empty() {
+            return Err(Contradiction::NoSeats { block: BlockIndex(0), mask: 0 });
+        }
         let mut seats = 0;
         for &Part { block, mask } in parts {
             let known = self.blocks.get_mut(block.0 as usize);

@@ -248,6 +248,7 @@ fn an_event_that_contradicts_the_seats_is_named() {
     assert!(matches!(story.refused(held(4, 0b11100)), Contradiction::Limit { seats: 5, .. }));
     let beyond = Body::Blocked { first: Part { block: BlockIndex(1), mask: 1 << 63 }, key };
     assert!(matches!(story.refused(beyond), Contradiction::NoSeats { .. }));
+    assert!(matches!(story.refused(held(4, 0)), Contradiction::NoSeats { .. }));
     let confirmed = |hold, mask| Body::Confirmed { hold, entry, first: first(mask), key };
     assert!(matches!(story.refused(confirmed(id, 0b1)), Contradiction::NotOfHold(_)));
     let other = HoldId { seq: Seq(99), ..id };
@@ -417,4 +418,30 @@ fn an_encoding_with_a_seat_in_two_orders_is_refused() {
     assert_eq!(bytes[seats], 3);
     bytes[seats] = 4;
     assert!(matches!(Image::decode(&bytes), Err(ImageCodecError::Inconsistent(_))));
+}
+
+/// R13; planted: any entry of no buyer is unused; a number that was not given is not looked at.
+#[test]
+fn an_encoding_with_an_entry_that_nobody_could_have_is_refused() {
+    const BUYER: u64 = 0x5ea7_5ea7_5ea7_5ea7;
+    const WORD: usize = size_of::<u64>();
+    let mut story = Story::new();
+    story.tell(Body::Buyer { entry: EntryId(0), buyer: BuyerId(BUYER) });
+    let good = story.image.encode();
+    let buyer = good.windows(WORD).position(|word| word == BUYER.to_le_bytes());
+    let buyer = buyer.expect("he is there");
+    let (number, session_until) = (buyer + WORD + WORD / 2, buyer + 2 * WORD);
+    let changed = |change: &dyn Fn(&mut [u8])| {
+        let mut bytes = good.clone();
+        change(&mut bytes);
+        Image::decode(&bytes)
+    };
+    assert!(changed(&|_| {}).is_ok());
+    let no_such = |bytes: &mut [u8]| bytes[number] = 1;
+    assert!(matches!(changed(&no_such), Err(ImageCodecError::Inconsistent(_))));
+    let nobody = |bytes: &mut [u8]| {
+        bytes[buyer..buyer + WORD].fill(0xff);
+        bytes[session_until] = 1;
+    };
+    assert!(matches!(changed(&nobody), Err(ImageCodecError::Inconsistent(_))));
 }
