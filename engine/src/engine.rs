@@ -137,6 +137,11 @@ impl Shared {
         Some(self.house(index))
     }
 
+    /// Houses there are.
+    pub(crate) fn house_count(&self) -> u32 {
+        self.house_count.load(Ordering::Acquire)
+    }
+
     /// The house at `index`, which the caller has from the engine.
     pub(crate) fn house(&self, index: u32) -> &Arc<House> {
         self.houses[index as usize].get().expect("a house is there before its index is known")

@@ -72,14 +72,15 @@ impl Keeper {
         for hold in state.holds() {
             keeper.timers.set(now, hold.deadline, Timer::Hold(hold.id.slot));
         }
-        for (house, showtime) in (0..).zip(state.showtimes()) {
-            keeper.desks.push(Desk::new(Arc::clone(keeper.engine.shared.house(house)), now));
-            for (entry, about) in (0..).map(EntryId).zip(state.entries(showtime.showtime)) {
+        for index in 0..keeper.engine.shared.house_count() {
+            let house = Arc::clone(keeper.engine.shared.house(index));
+            for (entry, about) in (0..).map(EntryId).zip(state.entries(house.showtime())) {
                 if about.place == Place::Admitted {
-                    let timer = Timer::Session { house, entry };
+                    let timer = Timer::Session { house: index, entry };
                     keeper.timers.set(now, about.session_until, timer);
                 }
             }
+            keeper.desks.push(Desk::new(house, now));
         }
         keeper
     }

@@ -9,17 +9,22 @@ use crate::hold::{Facts, Slab};
 use crate::house::House;
 use crate::ids::{HoldId, HoldSlot, ShowtimeId, TimeMs, count_seats};
 use crate::line::Line;
-use crate::state::{HoldState, ShardState};
+use crate::state::{HoldState, ShardState, ShowtimeState};
 use crate::sync::both;
 
 /// The slab of a state, and the houses in the order of their index.
 pub(super) fn slab_and_houses(state: &impl ShardState, now: TimeMs) -> (Slab, Vec<House>) {
+    let shows: Vec<ShowtimeState> = state.showtimes().collect();
+    if shows.is_empty() {
+        return (Slab::with_used(std::iter::empty()), Vec::new());
+    }
+    let of = HouseOf(shows.iter().map(|show| show.showtime).zip(0..).collect());
     let seats = || {
-        let houses = (0..).zip(state.showtimes()).map(|(index, show)| House::restore(index, &show));
+        let houses = (0..).zip(&shows).map(|(index, show)| House::restore(index, show));
         let houses: Vec<House> = houses.collect();
-        (slab(state, &houses), houses)
+        (slab(state, &houses, &of), houses)
     };
-    let (lines, (slab, mut houses)) = both(|| lines(state, now), seats);
+    let (lines, (slab, mut houses)) = both(|| lines(state, &shows, &of, now), seats);
     for (house, line) in houses.iter_mut().zip(lines) {
         house.line = line;
     }
@@ -27,11 +32,10 @@ pub(super) fn slab_and_houses(state: &impl ShardState, now: TimeMs) -> (Slab, Ve
 }
 
 /// The lines of all showtimes, each buyer charged with what he has.
-fn lines(state: &impl ShardState, now: TimeMs) -> Vec<Line> {
-    let shows = state.showtimes();
+fn lines(state: &impl ShardState, shows: &[ShowtimeState], of: &HouseOf, now: TimeMs) -> Vec<Line> {
     let line = |showtime, last| Line::restore(state.entries(showtime), last, now);
+    let shows = shows.iter();
     let lines: Vec<Line> = shows.map(|show| line(show.showtime, show.last_number)).collect();
-    let of = Places::of(state);
     let charge = |hold: HoldState<'_>, active| {
         lines[of.get(hold.showtime)].charge(hold.entry, count_seats(hold.parts), active);
     };
@@ -41,9 +45,9 @@ fn lines(state: &impl ShardState, now: TimeMs) -> Vec<Line> {
 }
 
 /// Puts holds and orders into the records where they were, and takes their seats.
-fn slab(state: &impl ShardState, houses: &[House]) -> Slab {
+fn slab(state: &impl ShardState, houses: &[House], of: &HouseOf) -> Slab {
     let slab = Slab::with_used(state.holds().chain(state.orders()).map(|hold| hold.id.slot));
-    let (of, mut spares) = (Places::of(state), Vec::new());
+    let mut spares = Vec::new();
     let mut put = |hold: HoldState<'_>, confirmed| {
         let house = &houses[of.get(hold.showtime)];
         for part in hold.parts {
@@ -72,14 +76,10 @@ fn put(slab: &Slab, hold: HoldState<'_>, house: u32, confirmed: bool, spares: &m
     }
 }
 
-/// The place of each showtime among those of a state.
-struct Places(BTreeMap<ShowtimeId, usize>);
+/// The index of the house of each showtime.
+struct HouseOf(BTreeMap<ShowtimeId, usize>);
 
-impl Places {
-    fn of(state: &impl ShardState) -> Places {
-        Places(state.showtimes().map(|show| show.showtime).zip(0..).collect())
-    }
-
+impl HouseOf {
     fn get(&self, showtime: ShowtimeId) -> usize {
         *self.0.get(&showtime).expect("an image has the showtime of its holds")
     }

@@ -71,7 +71,7 @@ impl Slab {
             return false;
         }
         // The lowest is used first.
-        cache.extend((first..first + count).rev().map(HoldSlot));
+        cache.extend((first..SLOTS_MAX.min(first + count)).rev().map(HoldSlot));
         true
     }
 
@@ -162,7 +162,18 @@ fn next_tag(top: u64) -> u64 {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
+    use crate::table::Table;
     use std::collections::BTreeSet;
+
+    /// Planted: the last magazine is a whole one.
+    #[test]
+    fn there_are_no_slots_beyond_the_last() {
+        let slab = Slab { records: Table::new(), spares: Spares::new(SLOTS_MAX - 5) };
+        let mut cache = Vec::new();
+        assert!(slab.fill(&mut cache, 5));
+        assert_eq!(cache.iter().map(|slot| slot.0).max(), Some(SLOTS_MAX - 1));
+        assert!(!slab.fill(&mut cache, 6) && cache.len() == 5);
+    }
 
     /// Planted: what was returned stays in the cache, too; only the first batch of a magazine is
     /// taken off.
