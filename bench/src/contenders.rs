@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use dashmap::DashMap;
 use dashmap::mapref::entry::Entry;
-use rustix::thread::{CpuSet, sched_setaffinity};
+use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use tmomi_engine::event::Batch;
 use tmomi_engine::ids::{HoldId, Part};
 use tmomi_engine::naive::Naive;
@@ -42,18 +42,17 @@ pub fn time_round(contender: &mut dyn Contender, wants: &[Vec<Want>]) -> Duratio
     took
 }
 
-/// Lets each worker have its list and a core, all at the same time; from the first start to the last
-/// end.
+/// Lets each worker have its list and a core, all at once; from the first start to the last end.
 #[allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 pub fn time(workers: Vec<Worker<'_>>, wants: &[Vec<Want>]) -> Duration {
     assert_eq!(workers.len(), wants.len(), "each has a list");
     let barrier = Barrier::new(wants.len());
     let spans: Vec<(Instant, Instant)> = thread::scope(|scope| {
         let mut all = Vec::new();
-        for (core, (mut worker, wants)) in workers.into_iter().zip(wants).enumerate() {
+        for (nth, (mut worker, wants)) in workers.into_iter().zip(wants).enumerate() {
             let barrier = &barrier;
             all.push(scope.spawn(move || {
-                pin(core);
+                pin(nth);
                 barrier.wait();
                 let start = Instant::now();
                 worker(wants);
@@ -68,12 +67,16 @@ pub fn time(workers: Vec<Worker<'_>>, wants: &[Vec<Want>]) -> Duration {
     end - start
 }
 
-/// Keeps the thread on a core, where there is such a one: a round is over before the system would
-/// have moved two threads of one core apart.
-fn pin(core: usize) {
-    let mut cores = CpuSet::new();
-    cores.set(core);
-    let _ = sched_setaffinity(None, &cores);
+/// Keeps the thread on the `nth` core that it may use, if there are so many: a round is over before
+/// the system would have moved two threads of one core apart.
+fn pin(nth: usize) {
+    let Ok(allowed) = sched_getaffinity(None) else { return };
+    let Some(core) = (0..CpuSet::MAX_CPU).filter(|core| allowed.is_set(*core)).nth(nth) else {
+        return;
+    };
+    let mut own = CpuSet::new();
+    own.set(core);
+    let _ = sched_setaffinity(None, &own);
 }
 
 /// The engine, one request at a time or several preloaded together.

@@ -5,11 +5,11 @@
 //! requests at once and answers one after the other. So it rings when it has nothing left to do,
 //! just before it sleeps, and all of them share a commit.
 //!
-//! A worker that is held up by something else rings late; the shard's keeper rings for it then,
+//! A worker that is busy with anything else rings late; the shard's keeper rings for it then,
 //! within some milliseconds.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use tmomi_persist::shard::Shard;
 
@@ -17,12 +17,13 @@ use tmomi_persist::shard::Shard;
 const DECISIONS_MAX: u32 = 64;
 
 thread_local! {
-    static OWN: RefCell<Ringer<Arc<Shard>>> = const { RefCell::new(Ringer::new()) };
+    // Weak: a shard is closed by whoever has it, not by the last worker that ends.
+    static OWN: RefCell<Ringer<Weak<Shard>>> = const { RefCell::new(Ringer::new()) };
 }
 
 /// The calling thread has made `count` decisions, which wait for their commit.
 pub(crate) fn decided(shard: &Arc<Shard>, count: u32) {
-    OWN.with_borrow_mut(|own| own.decided(shard, count));
+    OWN.with_borrow_mut(|own| own.decided(|| Arc::downgrade(shard), count));
 }
 
 /// Rings for what the calling thread has decided. Every worker is to call it before it sleeps.
@@ -30,13 +31,15 @@ pub(crate) fn about_to_sleep() {
     OWN.with_borrow_mut(Ringer::about_to_sleep);
 }
 
-trait Bell: Clone {
+trait Bell {
     fn ring(&self);
 }
 
-impl Bell for Arc<Shard> {
+impl Bell for Weak<Shard> {
     fn ring(&self) {
-        self.wake();
+        if let Some(shard) = self.upgrade() {
+            shard.wake();
+        }
     }
 }
 
@@ -45,7 +48,7 @@ struct Ringer<B> {
     /// Whether the thread is a worker: whether it has ever been about to sleep.
     sleeps: bool,
     decisions: u32,
-    /// There if there are decisions.
+    /// There if there are decisions; a process has one shard.
     bell: Option<B>,
 }
 
@@ -54,12 +57,12 @@ impl<B: Bell> Ringer<B> {
         Ringer { sleeps: false, decisions: 0, bell: None }
     }
 
-    fn decided(&mut self, bell: &B, count: u32) {
+    fn decided(&mut self, bell: impl FnOnce() -> B, count: u32) {
         if !self.sleeps {
-            return bell.ring();
+            return bell().ring();
         }
         self.decisions += count;
-        self.bell.get_or_insert_with(|| bell.clone());
+        self.bell.get_or_insert_with(bell);
         if self.decisions >= DECISIONS_MAX {
             self.ring();
         }
@@ -98,7 +101,7 @@ mod tests {
         worker.about_to_sleep();
         assert_eq!(bell.get(), 0);
         for slept in 1..=3 {
-            (0..5).for_each(|_| worker.decided(&bell, 1));
+            (0..5).for_each(|_| worker.decided(|| Rc::clone(&bell), 1));
             assert_eq!(bell.get(), slept - 1);
             worker.about_to_sleep();
             worker.about_to_sleep();
@@ -110,7 +113,7 @@ mod tests {
     #[test]
     fn a_thread_that_is_no_worker_rings_for_each_decision() {
         let (bell, mut thread) = (Rc::new(Cell::new(0)), Ringer::new());
-        (0..5).for_each(|_| thread.decided(&bell, 1));
+        (0..5).for_each(|_| thread.decided(|| Rc::clone(&bell), 1));
         assert_eq!(bell.get(), 5);
     }
 
@@ -119,9 +122,9 @@ mod tests {
     fn a_worker_that_is_never_done_rings_now_and_then() {
         let (bell, mut worker) = (Rc::new(Cell::new(0)), Ringer::new());
         worker.about_to_sleep();
-        (0..DECISIONS_MAX * 3).for_each(|_| worker.decided(&bell, 1));
+        (0..DECISIONS_MAX * 3).for_each(|_| worker.decided(|| Rc::clone(&bell), 1));
         assert_eq!(bell.get(), 3);
-        (0..DECISIONS_MAX / 2).for_each(|_| worker.decided(&bell, 4));
+        (0..DECISIONS_MAX / 2).for_each(|_| worker.decided(|| Rc::clone(&bell), 4));
         assert_eq!(bell.get(), 5);
     }
 }
