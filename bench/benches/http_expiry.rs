@@ -1,5 +1,6 @@
 //! 70,000 holds whose deadlines fall in one second: how long the durable holds of others take
-//! meanwhile, beside the same load without them, and when the last of the 70,000 is free.
+//! meanwhile, beside the same load without them, and when the last of the 70,000 is free; with a
+//! journal and without.
 //!
 //! `cargo bench -p tmomi-bench --bench http_expiry`; the files go under `target/`.
 #![allow(clippy::print_stderr, reason = "how far it is, beside the table")]
@@ -39,41 +40,66 @@ const AROUND: Duration = Duration::from_millis(300);
 fn main() {
     raise_handle_limit(1_024);
     let holds = sized(HOLDS, LINES);
-    let server = Server::start(Path::new(env!("CARGO_TARGET_TMPDIR")), Keep::Journal);
-    let mut house = House::open(&server, 1_000_000, &json!({}));
-    let buyers = house::buyers(&server, CONNECTIONS);
-    let mut crowd = Crowd::connect(server.address(), CONNECTIONS);
-    let mut guests = Holder::crowd(&house, &buyers, CONNECTIONS, &Seats::from(SECTION));
     let mut rng = Rng::new(11);
     let run = AROUND * 2 + Duration::from_millis(SPAN_MS.into());
-    crowd.closed(&mut guests, run / 4);
     let mut others = Rounds::new("2,000 other holds a second, p99", "ms");
     let mut median = Rounds::new("2,000 other holds a second, p50", "ms");
     let mut free = Rounds::new("from the last deadline until a reader sees all free", "ms");
-    let mut add = |name: &str, outcome: &Outcome| {
-        others.add(name, outcome.ms(0.99));
-        median.add(name, outcome.ms(0.5));
+    let mut add = |name: String, outcome: &Outcome| {
+        others.add(&name, outcome.ms(0.99));
+        median.add(&name, outcome.ms(0.5));
     };
+    let mut sides = [Side::open("", Keep::Journal), Side::open(", no journal", Keep::Memory)];
+    for side in &mut sides {
+        side.crowd.closed(&mut side.guests, run / 4);
+    }
     for round in 0..sized(ROUNDS, 1) {
         eprintln!("round {}", round + 1);
-        add("nothing expires", &crowd.open(&mut guests, RATE, run, &mut rng));
-        let first = Instant::now() + LEAD;
-        let last_ms_ago = hold_all(&mut house, &buyers, round, holds, first);
-        let last = Instant::now() + Duration::from_millis(last_ms_ago.unsigned_abs());
-        assert!(last_ms_ago < 0 && Instant::now() < first - AROUND, "the batches took too long");
-        thread::sleep((first - AROUND).saturating_duration_since(Instant::now()));
-        let watch = || watch(&server, &house, last);
-        let (outcome, late) = thread::scope(|scope| {
-            let watching = scope.spawn(watch);
-            let outcome = crowd.open(&mut guests, RATE, run, &mut rng);
-            (outcome, watching.join().expect("all became free"))
-        });
-        add("70,000 expire in a second", &outcome);
-        free.add_ms("by GET stats", late);
+        for side in &mut sides {
+            let Side { what, server, house, buyers, crowd, guests } = side;
+            add(format!("nothing expires{what}"), &crowd.open(guests, RATE, run, &mut rng));
+            let first = Instant::now() + LEAD;
+            let last_ms_ago = hold_all(house, buyers, round, holds, first);
+            let last = Instant::now() + Duration::from_millis(last_ms_ago.unsigned_abs());
+            assert!(
+                last_ms_ago < 0 && Instant::now() < first - AROUND,
+                "the batches took too long"
+            );
+            thread::sleep((first - AROUND).saturating_duration_since(Instant::now()));
+            let watch = || watch(server, house, last);
+            let (outcome, late) = thread::scope(|scope| {
+                let watching = scope.spawn(watch);
+                let outcome = crowd.open(guests, RATE, run, &mut rng);
+                (outcome, watching.join().expect("all became free"))
+            });
+            add(format!("70,000 expire in a second{what}"), &outcome);
+            free.add_ms(&format!("by GET stats{what}"), late);
+        }
     }
     others.print();
     median.print();
     free.print();
+}
+
+/// A house, and the guests who hold its other seats.
+struct Side {
+    what: &'static str,
+    server: Server,
+    house: House,
+    buyers: Vec<Buyer>,
+    crowd: Crowd,
+    guests: Vec<Holder>,
+}
+
+impl Side {
+    fn open(what: &'static str, keep: Keep) -> Side {
+        let server = Server::start(Path::new(env!("CARGO_TARGET_TMPDIR")), keep);
+        let house = House::open(&server, 1_000_000, &json!({}));
+        let buyers = house::buyers(&server, CONNECTIONS);
+        let crowd = Crowd::connect(server.address(), CONNECTIONS);
+        let guests = Holder::crowd(&house, &buyers, CONNECTIONS, &Seats::from(SECTION));
+        Side { what, server, house, buyers, crowd, guests }
+    }
 }
 
 /// Holds the first seats of the house until deadlines spread over a second from `first` on. Gives

@@ -1,5 +1,6 @@
 //! Whole purchases (join, hold, confirm) on 64 connections, while 10,000 wait in the same line on
-//! streams and ten of them are let in every second, beside the same without the 10,000.
+//! streams and ten of them are let in every second, beside the same without the 10,000, and without a
+//! journal.
 //!
 //! The buyers are the first in the line. Their later joins are told the number that they have.
 //!
@@ -35,8 +36,8 @@ struct Side {
 }
 
 impl Side {
-    fn open(name: &'static str, waiting: usize) -> Side {
-        let server = Server::start(Path::new(env!("CARGO_TARGET_TMPDIR")), Keep::Journal);
+    fn open(name: &'static str, waiting: usize, keep: Keep) -> Side {
+        let server = Server::start(Path::new(env!("CARGO_TARGET_TMPDIR")), keep);
         let line = json!({ "mode": "fifo", "max_active": CONNECTIONS, "rate_per_s": 1_000,
                            "grace_ms": 3_600_000, "session_ms": 3_600_000 });
         let mut house = House::open(&server, SEATS, &json!({ "line": line }));
@@ -90,8 +91,9 @@ fn main() {
     raise_handle_limit(11_000);
     let run = Duration::from_millis(sized(2_000, 300));
     let mut sides = [
-        Side::open("nobody else waits", 0),
-        Side::open("10,000 wait on streams", sized(WAITING, 500)),
+        Side::open("nobody else waits", 0, Keep::Journal),
+        Side::open("10,000 wait on streams", sized(WAITING, 500), Keep::Journal),
+        Side::open("nobody else waits, no journal", 0, Keep::Memory),
     ];
     let mut rate = Rounds::new("purchases, 64 connections", "/s");
     let mut cpu = Rounds::new("purchases, CPU time of one", "us");
