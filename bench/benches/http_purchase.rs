@@ -1,6 +1,6 @@
 //! Whole purchases (join, hold, confirm) on 64 connections, while 10,000 wait in the same line on
-//! streams and ten of them are let in every second, beside the same without the 10,000, and without a
-//! journal.
+//! streams and ten of them are let in every second, beside the same without the 10,000, and
+//! without a journal.
 //!
 //! The buyers are the first in the line. Their later joins are told the number that they have.
 //!

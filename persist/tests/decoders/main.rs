@@ -206,6 +206,19 @@ fn a_large_input_takes_no_more_for_its_size() {
     assert!(bounded(&bytes, layout_codec::decode).is_err());
 }
 
+/// Planted: a count of blobs is believed before their bytes are there.
+#[test]
+fn no_field_of_a_frame_takes_more_than_its_bytes() {
+    for number in [1_u32 << 20, (1 << 28) - 1] {
+        for at in 0..FRAME.len() - size_of::<u32>() {
+            let mut bytes = FRAME.clone();
+            bytes[at..at + size_of::<u32>()].copy_from_slice(&number.to_le_bytes());
+            sign(&mut bytes);
+            let _ = bounded(&bytes, frame::decode);
+        }
+    }
+}
+
 /// Planted: a house is built before its masks are counted; a record of the slab is made with all
 /// below it.
 #[test]
