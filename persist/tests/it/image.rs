@@ -393,7 +393,7 @@ fn an_encoding_that_contradicts_itself_is_refused() {
     }
 }
 
-/// R1 and R13; planted: a seat that two orders have is proven by the first.
+/// R1; planted: a seat that two orders have is proven by the first.
 #[test]
 fn an_encoding_with_a_seat_in_two_orders_is_refused() {
     const BUYER: u64 = 0x5ea7_5ea7_5ea7_5ea7;
@@ -420,7 +420,7 @@ fn an_encoding_with_a_seat_in_two_orders_is_refused() {
     assert!(matches!(Image::decode(&bytes), Err(ImageCodecError::Inconsistent(_))));
 }
 
-/// R13; planted: any entry of no buyer is unused; a number that was not given is not looked at.
+/// Planted: any entry of no buyer is unused; a number that was not given is not looked at.
 #[test]
 fn an_encoding_with_an_entry_that_nobody_could_have_is_refused() {
     const BUYER: u64 = 0x5ea7_5ea7_5ea7_5ea7;
