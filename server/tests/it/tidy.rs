@@ -132,3 +132,20 @@ fn documents_point_at_what_is_there() {
         }
     }
 }
+
+/// Containers and `make services` are the same servers.
+#[test]
+fn servers_have_one_version() {
+    let read = |name: &str| std::fs::read_to_string(root().join(name)).expect("it is there");
+    let (compose, services) = (read("compose.yaml"), read(".ci/services"));
+    let line = services.lines().find_map(|line| line.strip_prefix("VERSIONS = {\""));
+    let versions = line.expect("a line of versions").trim_end_matches("\"}");
+    let mut images: Vec<&str> =
+        compose.lines().filter_map(|line| line.trim().strip_prefix("image: ")).collect();
+    for pair in versions.split("\", \"") {
+        let image = pair.replace("\": \"", ":");
+        let found = images.iter().position(|had| had.trim_start_matches("apache/") == image);
+        images.remove(found.unwrap_or_else(|| panic!("{image} is not in compose.yaml")));
+    }
+    assert!(images.is_empty(), ".ci/services does not have {images:?}");
+}
