@@ -9,6 +9,10 @@ mod image;
 mod journal;
 mod plan;
 mod sale;
+#[path = "../common/servers.rs"]
+#[allow(dead_code, reason = "each test binary needs its part of it")]
+mod servers;
+mod services;
 mod shard;
 mod snapshot;
 mod writer;
