@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod clock;
+pub mod database;
 pub mod follower;
 pub mod frame;
 pub mod image;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tmomi_persist::catalog::Catalog;
 use tmomi_persist::shard::Shard;
 use tmomi_persist::writer::{
-    self, CatalogNames, DeadLetters, JournalSource, SqliteSink, Status, Writer, WriterConfig,
+    self, CatalogNames, DeadLetters, JournalSource, SqlSink, Status, Writer, WriterConfig,
     WriterHandle, WriterState,
 };
 
@@ -36,7 +36,7 @@ pub(crate) fn start(
     let (of_source, keeper) = (Arc::clone(shard), Arc::clone(shard));
     let source = JournalSource::new(journal.to_owned(), 0, move || of_source.applied())
         .on_written(move |position| keeper.keep_journal_from(position.next()));
-    let sink = SqliteSink::at(&data.join(ROWS_FILE), 0);
+    let sink = SqlSink::at(&data.join(ROWS_FILE), 0);
     let names = CatalogNames::new(catalog.clone());
     let dead = DeadLetters::new(data.join(DEAD_LETTERS_DIR));
     writer::spawn(Writer::new(WriterConfig::default(), source, sink, names, dead))

@@ -7,6 +7,7 @@ use super::{
     Catalog, CatalogError, Change, Conn, Noun, Row, folded, number, sql, sql_time, time,
     time_or_none, unreadable,
 };
+use crate::database::inserted_number;
 
 /// Users in one question at most; SQLite takes 32,766 parameters.
 const USERS_ASKED_MAX: usize = 10_000;
@@ -203,7 +204,7 @@ impl Change {
             _ => CatalogError::Unavailable(error),
         })?;
         Ok(User {
-            user_id: BuyerId(done.last_insert_rowid() as u64),
+            user_id: BuyerId(inserted_number(self.conn(), done).await? as u64),
             email: new.email.to_owned(),
             password_hash: new.password_hash.to_owned(),
             role: new.role,
@@ -359,9 +360,9 @@ pub(super) async fn insert_token(
     .bind(family)
     .bind(sql(user.0))
     .bind(sql_time(expires_at))
-    .execute(conn)
+    .execute(&mut *conn)
     .await?;
-    Ok(done.last_insert_rowid())
+    Ok(inserted_number(conn, done).await?)
 }
 
 pub(super) async fn end_family(conn: &mut Conn, family: i64) -> Result<(), CatalogError> {

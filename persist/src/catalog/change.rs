@@ -1,10 +1,10 @@
 //! One transaction of the catalog, and the answers that an idempotency key finds again.
 
-use sqlx::sqlite::Sqlite;
+use sqlx::any::Any;
 use sqlx::{Row as _, Transaction};
 use tmomi_engine::ids::TimeMs;
 
-use super::{Catalog, CatalogError, Conn, Row, sql, sql_time, unreadable};
+use super::{Catalog, CatalogError, Conn, Dialect, Row, small, sql, sql_time, unreadable};
 
 /// How long an answer is remembered, in ms.
 pub const CALL_KEPT_MS: u64 = 24 * 60 * 60 * 1_000;
@@ -57,7 +57,7 @@ pub enum Known {
 /// changes nothing. Only one can be open at a time, so it must not wait for anything else.
 #[derive(Debug)]
 pub struct Change {
-    tx: Transaction<'static, Sqlite>,
+    tx: Transaction<'static, Any>,
     call: Option<Call>,
 }
 
@@ -68,9 +68,17 @@ impl Catalog {
     ///
     /// [`CatalogError::Unavailable`], also if another change stays open for 5 s.
     pub async fn change(&self) -> Result<Change, CatalogError> {
-        // A transaction that reads before it writes would be refused if another process wrote
-        // in between; this one has its turn from the start.
-        let tx = self.writer.begin_with("BEGIN IMMEDIATE").await?;
+        // What a change has read stays so until it is done: it has its turn from the start. A file
+        // knows one writer at a time; on a server a row that all changes lock stands for it.
+        let tx = match self.dialect {
+            Dialect::Sqlite => self.writer.begin_with("BEGIN IMMEDIATE").await?,
+            Dialect::MySql => {
+                let mut tx = self.writer.begin().await?;
+                let turn = "SELECT value FROM settings WHERE name = 'turn' FOR UPDATE";
+                sqlx::query(turn).fetch_one(&mut *tx).await?;
+                tx
+            }
+        };
         Ok(Change { tx, call: None })
     }
 
@@ -134,7 +142,9 @@ async fn known(conn: &mut Conn, call: &Call) -> Result<Known, CatalogError> {
     if row.try_get::<&[u8], _>("fingerprint")? != call.fingerprint {
         return Ok(Known::Other);
     }
-    Ok(Known::Answer(Answer { status: row.try_get("status")?, body: row.try_get("body")? }))
+    let status = small(&row, "status")?;
+    let status = u16::try_from(status).map_err(|_| unreadable("status", &status))?;
+    Ok(Known::Answer(Answer { status, body: row.try_get("body")? }))
 }
 
 /// An answer of this time or before is past its time at `now`.
@@ -164,7 +174,7 @@ impl Change {
                 .bind(sql(call.scope))
                 .bind(&call.key[..])
                 .bind(&call.fingerprint[..])
-                .bind(answer.status)
+                .bind(i64::from(answer.status))
                 .bind(&answer.body[..])
                 .bind(sql_time(call.at))
                 .execute(self.conn())
@@ -199,7 +209,8 @@ impl Change {
     /// [`CatalogError::Unavailable`].
     pub async fn set_setting(&mut self, name: &str, value: &str) -> Result<(), CatalogError> {
         sqlx::query("DELETE FROM settings WHERE name = ?").bind(name).execute(self.conn()).await?;
-        let query = sqlx::query("INSERT INTO settings VALUES (?, ?)").bind(name).bind(value);
+        let query =
+            sqlx::query("INSERT INTO settings (name, value) VALUES (?, ?)").bind(name).bind(value);
         query.execute(self.conn()).await?;
         Ok(())
     }

@@ -11,9 +11,9 @@
 //! The engine's log is the truth about what is sold and is never asked here; whether a showtime
 //! may still be changed because nothing of it has been sold is for the caller to know.
 //!
-//! SQLite today. The SQL keeps to what MySQL reads as well (no `RETURNING`, no upserts, folded
-//! columns instead of collations), each noun's SQL is in its own file, and callers see none of
-//! it: another database is another set of migrations and connections behind [`Catalog`].
+//! SQLite, MySQL and MariaDB alike: the SQL keeps to what all of them read (no `RETURNING`, no
+//! upserts, folded columns instead of collations), each noun's SQL is in its own file, and callers
+//! see none of it.
 
 mod accounts;
 mod change;
@@ -22,17 +22,13 @@ mod shows;
 mod showtimes;
 mod venues;
 
-use std::path::Path;
-use std::time::Duration;
-
-use sqlx::Connection as _;
-use sqlx::migrate::{MigrateError, Migrator};
+use sqlx::any::{Any, AnyRow};
 use sqlx::pool::PoolConnection;
-use sqlx::sqlite::{
-    Sqlite, SqliteConnectOptions, SqliteConnection, SqliteJournalMode, SqlitePool,
-    SqlitePoolOptions, SqliteRow, SqliteSynchronous,
-};
+use sqlx::{AnyConnection, AnyPool};
 use tmomi_engine::ids::TimeMs;
+
+pub use crate::database::OpenError;
+use crate::database::{Dialect, Part, Place};
 
 pub use accounts::{NewUser, Role, Rotation, SigningKey, User};
 pub use change::{Answer, Begun, CALL_KEPT_MS, Call, Change, Known};
@@ -47,11 +43,6 @@ pub const LIST_ITEMS_MAX: u32 = 1_000;
 /// Connections that read. Each is a thread of SQLite's; more than the cores of a small machine
 /// would only take turns.
 const READERS: u32 = 4;
-/// How long a statement waits for another process that writes, and a request for a connection.
-const WAIT: Duration = Duration::from_secs(5);
-
-static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite/catalog");
-
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -124,25 +115,6 @@ pub enum CatalogError {
     Unavailable(#[from] sqlx::Error),
 }
 
-/// Why a database cannot be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// A newer version of the program has written it.
-    #[error("the database has format {found}, this version knows formats up to {known}")]
-    Newer {
-        /// The format it has.
-        found: i64,
-        /// The newest format of this version.
-        known: i64,
-    },
-    /// Its tables are not what the versions of this program make.
-    #[error("the database is not one of this program: {0}")]
-    Foreign(MigrateError),
-    /// It cannot be read or written.
-    #[error("the database: {0}")]
-    Unavailable(#[from] sqlx::Error),
-}
-
 /// A piece of a list: items after a number.
 #[derive(Clone, Copy, Debug)]
 pub struct Page {
@@ -180,35 +152,28 @@ impl Page {
 /// The catalog database. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Catalog {
-    writer: SqlitePool,
-    readers: SqlitePool,
+    dialect: Dialect,
+    writer: AnyPool,
+    readers: AnyPool,
 }
 
-type Conn = SqliteConnection;
-type Row = SqliteRow;
+type Conn = AnyConnection;
+type Row = AnyRow;
 
 impl Catalog {
-    /// Opens the database at `path`, or makes it, and brings its tables to this version's format.
+    /// Opens the database at `place`, and brings its tables to this version's format.
     ///
     /// # Errors
     ///
     /// [`OpenError`]; a database of a newer version is left as it is.
-    pub async fn open(path: &Path) -> Result<Catalog, OpenError> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .foreign_keys(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            // A call that was answered survives a power cut.
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(WAIT);
-        let writer = pool(1).connect_with(options.clone()).await?;
-        MIGRATIONS.run(&writer).await.map_err(|error| refuse_format(error, &MIGRATIONS))?;
-        let readers = pool(READERS).connect_with(options.pragma("query_only", "on")).await?;
-        Ok(Catalog { writer, readers })
+    pub async fn open(place: impl Into<Place>) -> Result<Catalog, OpenError> {
+        let place = place.into();
+        let writer = place.open(Part::Catalog, 1).await?;
+        let readers = place.readers(READERS).await?;
+        Ok(Catalog { dialect: place.dialect(), writer, readers })
     }
 
-    /// Waits for what is running and closes the files.
+    /// Waits for what is running and closes the connections.
     pub async fn close(&self) {
         self.readers.close().await;
         self.writer.close().await;
@@ -224,34 +189,8 @@ impl Catalog {
         Ok(query.bind(name).fetch_optional(&self.readers).await?)
     }
 
-    async fn read(&self) -> Result<PoolConnection<Sqlite>, CatalogError> {
+    async fn read(&self) -> Result<PoolConnection<Any>, CatalogError> {
         Ok(self.readers.acquire().await?)
-    }
-}
-
-/// A pool of `connections` that are kept for ever, unless one is of no use any more: when a
-/// COMMIT fails for want of room, SQLite ends the transaction by itself, and the connection
-/// believes it to be open and begins no other.
-pub(crate) fn pool(connections: u32) -> SqlitePoolOptions {
-    SqlitePoolOptions::new()
-        .max_connections(connections)
-        .acquire_timeout(WAIT)
-        .idle_timeout(None)
-        .max_lifetime(None)
-        .before_acquire(|conn, _| Box::pin(std::future::ready(Ok(!conn.is_in_transaction()))))
-}
-
-/// What a database's format says about it, given the migrations that this version has.
-pub(crate) fn refuse_format(error: MigrateError, known: &Migrator) -> OpenError {
-    match error {
-        MigrateError::Execute(error) | MigrateError::ExecuteMigration(error, _) => {
-            OpenError::Unavailable(error)
-        }
-        MigrateError::VersionMissing(found) => {
-            let known = known.iter().map(|migration| migration.version).max().unwrap_or(0);
-            OpenError::Newer { found, known }
-        }
-        other => OpenError::Foreign(other),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{
     Catalog, CatalogError, Change, Conn, List, Noun, Page, Row, ShowId, VenueId, anywhere, folded,
     number, small, sql, sql_time, time_or_none,
 };
+use crate::database::inserted_number;
 
 /// A show.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -186,7 +187,7 @@ impl Change {
         .execute(self.conn())
         .await?;
         Ok(Show {
-            show_id: ShowId(done.last_insert_rowid() as u64),
+            show_id: ShowId(inserted_number(self.conn(), done).await? as u64),
             venue_id: new.venue_id,
             name: new.name.to_owned(),
             description: new.description.map(str::to_owned),

@@ -12,6 +12,7 @@ use super::{
     Catalog, CatalogError, Change, Conn, List, Noun, Page, PlanId, Row, ShowId, number, small, sql,
     sql_time, time, time_or_none, unreadable,
 };
+use crate::database::inserted_number;
 
 /// A showtime.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,7 +129,7 @@ async fn find_showtime(conn: &mut Conn, id: ShowtimeId) -> Result<Showtime, Cata
          FROM showtimes t LEFT JOIN prices p ON p.showtime_id = t.showtime_id
          WHERE t.showtime_id = ? AND t.deleted_at IS NULL",
     )
-    .bind(id.0)
+    .bind(i64::from(id.0))
     .fetch_all(conn)
     .await?;
     showtimes(&rows)?.pop().ok_or(CatalogError::NotFound(Noun::Showtime))
@@ -155,7 +156,7 @@ impl Catalog {
              FROM showtimes t LEFT JOIN prices p ON p.showtime_id = t.showtime_id
              WHERE t.showtime_id = ?",
         )
-        .bind(id.0)
+        .bind(i64::from(id.0))
         .fetch_all(&self.readers)
         .await?;
         showtimes(&rows)?.pop().ok_or(CatalogError::NotFound(Noun::Showtime))
@@ -227,16 +228,16 @@ impl Change {
         .bind(&*terms.currency)
         .bind(sql_time(terms.opens_at))
         .bind(terms.closes_at.map(sql_time))
-        .bind(terms.limit)
-        .bind(terms.hold_ttl_ms)
+        .bind(i64::from(terms.limit))
+        .bind(i64::from(terms.hold_ttl_ms))
         .bind(mode_name(terms.line.mode))
-        .bind(terms.line.max_active)
-        .bind(terms.line.rate_per_1000s)
-        .bind(terms.line.grace_ms)
-        .bind(terms.line.session_ms)
+        .bind(i64::from(terms.line.max_active))
+        .bind(i64::from(terms.line.rate_per_1000s))
+        .bind(i64::from(terms.line.grace_ms))
+        .bind(i64::from(terms.line.session_ms))
         .execute(self.conn())
         .await?;
-        let number = done.last_insert_rowid();
+        let number = inserted_number(self.conn(), done).await?;
         let Ok(number) = u32::try_from(number) else {
             return Err(unreadable("showtime_id", &number).into());
         };
@@ -270,18 +271,19 @@ impl Change {
         .bind(&*terms.currency)
         .bind(sql_time(terms.opens_at))
         .bind(terms.closes_at.map(sql_time))
-        .bind(terms.limit)
-        .bind(terms.hold_ttl_ms)
+        .bind(i64::from(terms.limit))
+        .bind(i64::from(terms.hold_ttl_ms))
         .bind(mode_name(terms.line.mode))
-        .bind(terms.line.max_active)
-        .bind(terms.line.rate_per_1000s)
-        .bind(terms.line.grace_ms)
-        .bind(terms.line.session_ms)
-        .bind(id.0)
+        .bind(i64::from(terms.line.max_active))
+        .bind(i64::from(terms.line.rate_per_1000s))
+        .bind(i64::from(terms.line.grace_ms))
+        .bind(i64::from(terms.line.session_ms))
+        .bind(i64::from(id.0))
         .execute(self.conn())
         .await?;
         if let Some(prices) = prices {
-            let query = sqlx::query("DELETE FROM prices WHERE showtime_id = ?").bind(id.0);
+            let query =
+                sqlx::query("DELETE FROM prices WHERE showtime_id = ?").bind(i64::from(id.0));
             query.execute(self.conn()).await?;
             insert_prices(self.conn(), id, &prices).await?;
         }
@@ -301,7 +303,7 @@ impl Change {
     ) -> Result<(), CatalogError> {
         find_showtime(self.conn(), id).await?;
         let query = sqlx::query("UPDATE showtimes SET deleted_at = ? WHERE showtime_id = ?");
-        query.bind(sql_time(at)).bind(id.0).execute(self.conn()).await?;
+        query.bind(sql_time(at)).bind(i64::from(id.0)).execute(self.conn()).await?;
         Ok(())
     }
 }
@@ -332,7 +334,7 @@ async fn insert_prices(
 ) -> Result<(), CatalogError> {
     for (tier, amount) in prices {
         sqlx::query("INSERT INTO prices VALUES (?, ?, ?)")
-            .bind(id.0)
+            .bind(i64::from(id.0))
             .bind(&**tier)
             .bind(sql(*amount))
             .execute(&mut *conn)

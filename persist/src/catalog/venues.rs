@@ -7,6 +7,7 @@ use super::{
     Catalog, CatalogError, Change, Conn, List, Noun, Page, PlanId, Row, VenueId, folded, number,
     small, sql, sql_time,
 };
+use crate::database::inserted_number;
 
 /// A venue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +131,7 @@ impl Change {
             .bind(new.address);
         let done = query.execute(self.conn()).await?;
         Ok(Venue {
-            venue_id: VenueId(done.last_insert_rowid() as u64),
+            venue_id: VenueId(inserted_number(self.conn(), done).await? as u64),
             name: new.name.to_owned(),
             address: new.address.map(str::to_owned),
             plan: None,
@@ -187,11 +188,11 @@ impl Change {
         }
         let done = sqlx::query("INSERT INTO plans (body, seats, created_at) VALUES (?, ?, ?)")
             .bind(body)
-            .bind(seats)
+            .bind(i64::from(seats))
             .bind(sql_time(at))
             .execute(self.conn())
             .await?;
-        let plan = done.last_insert_rowid();
+        let plan = inserted_number(self.conn(), done).await?;
         let query = sqlx::query("UPDATE venues SET plan_id = ? WHERE venue_id = ?");
         query.bind(plan).bind(sql(id.0)).execute(self.conn()).await?;
         // The log may speak of the seats of a deleted showtime, so its plan is kept.

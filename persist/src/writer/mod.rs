@@ -22,8 +22,9 @@ mod fold;
 mod journal;
 mod names;
 mod rows;
-mod sqlite;
+mod sql;
 mod state;
+mod tables;
 mod thread;
 
 use std::collections::HashSet;
@@ -39,7 +40,7 @@ pub use dead_letter::{DeadLetter, DeadLetters};
 pub use journal::JournalSource;
 pub use names::{CatalogNames, House, Names, NamesError};
 pub use rows::{EntryRow, HoldOutcome, HoldRow, OrderRow, Rows, Stamp, TicketRow};
-pub use sqlite::SqliteSink;
+pub use sql::SqlSink;
 pub use state::{Status, WriterState};
 pub use thread::{WriterHandle, spawn};
 
@@ -107,6 +108,9 @@ pub enum SinkError {
     /// The position is not the one that was read.
     #[error("another writer has moved the position of the shard")]
     AnotherWriter,
+    /// It does not store what the rows say. Nothing was changed.
+    #[error("the database of rows refuses a value: {0}")]
+    Refused(String),
     /// It is not a database that this version writes, and waiting does not change that.
     #[error("the database of rows: {0}")]
     Unusable(String),
@@ -228,6 +232,10 @@ pub struct Writer<S, K, N> {
     state: Arc<WriterState>,
     /// As it was read from the database or written there last; `None` if that is in doubt.
     position: Option<Stamp>,
+    /// The last position that it knew.
+    known_position: Option<Stamp>,
+    /// Where the last transaction would have moved the position to.
+    attempt: Option<Stamp>,
 }
 
 impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
@@ -235,7 +243,19 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
     pub fn new(config: WriterConfig, source: S, sink: K, names: N, dead: DeadLetters) -> Self {
         let state = Arc::default();
         let known = Known::default();
-        Writer { config, source, sink, names, dead, known, state, position: None }
+        let (position, known_position, attempt) = (None, None, None);
+        Writer {
+            config,
+            source,
+            sink,
+            names,
+            dead,
+            known,
+            state,
+            position,
+            known_position,
+            attempt,
+        }
     }
 
     /// What others see of it.
@@ -294,6 +314,15 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
     /// Finds out where the rows end and goes there.
     async fn resume(&mut self) -> Result<Stamp, StepError> {
         let position = self.sink.position().await.map_err(|e| self.sink_failed(e))?;
+        // Whether its own last transaction was committed is what it may not know. Where only
+        // another writer can have moved it, that one goes on. (A position before it is that of a
+        // database that was restored.)
+        if let Some(known) = self.known_position
+            && position > known
+            && Some(position) != self.attempt
+        {
+            return Err(self.sink_failed(SinkError::AnotherWriter));
+        }
         if let Err(error) = self.source.seek(position.seq) {
             return Err(self.source_failed(error));
         }
@@ -303,6 +332,7 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
 
     fn moved_to(&mut self, position: Stamp) {
         self.position = Some(position);
+        self.known_position = Some(position);
         self.state.position.store(position.seq.0, Ordering::Relaxed);
         self.source.written(position.seq);
     }
@@ -377,8 +407,15 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
         }
         let rows = fold.rows();
         let to = end_of(from, records);
-        let written = self.sink.write(from, to, &rows).await;
-        written.map_err(|error| self.sink_failed(error))?;
+        self.attempt = Some(to);
+        match self.sink.write(from, to, &rows).await {
+            Ok(()) => {}
+            Err(SinkError::Refused(reason)) => {
+                let seq = records[0].record.batch.first_seq().unwrap_or_default();
+                return Ok(Err(Poison { seq, reason }));
+            }
+            Err(error) => return Err(self.sink_failed(error)),
+        }
         self.state.rows.fetch_add(rows.len() as u64, Ordering::Relaxed);
         self.moved_to(to);
         Ok(Ok(()))
@@ -413,7 +450,8 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
 
     fn sink_failed(&self, error: SinkError) -> StepError {
         match error {
-            SinkError::Away(_) => StepError::Away(error.to_string()),
+            // A question is never refused, only what is to be written.
+            SinkError::Away(_) | SinkError::Refused(_) => StepError::Away(error.to_string()),
             SinkError::AnotherWriter => {
                 StepError::Left(WriterError::AnotherWriter(self.config.shard))
             }

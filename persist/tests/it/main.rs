@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by failing")]
 
 mod catalog;
+mod databases;
 #[path = "../common/disk.rs"]
 #[allow(dead_code, reason = "either test binary needs its part of it")]
 mod disk;

@@ -1,16 +1,16 @@
 //! The writer behind a real journal.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tmomi_engine::ids::Seq;
 use tmomi_persist::journal::{Journal, JournalConfig};
 use tmomi_persist::log::Log;
-use tmomi_persist::writer::{DeadLetters, JournalSource, Record, SqliteSink, Writer, WriterError};
+use tmomi_persist::writer::{DeadLetters, JournalSource, Record, SqlSink, Writer, WriterError};
 
 use super::log::{Dice, MadeUp};
 use super::{TwoHouses, assert_same, config, leaves, open, rows, until};
+use crate::databases::{Database, sqlite};
 
 const CONFIG: JournalConfig = JournalConfig { shard: 0, segment_bytes: 64 << 10 };
 
@@ -22,27 +22,28 @@ fn append(journal: &mut Journal, records: &[Record]) {
 }
 
 async fn follower(
-    folder: &Path,
+    database: &Database,
     committed: &Arc<AtomicU64>,
     written: &Arc<AtomicU64>,
-) -> Writer<JournalSource, SqliteSink, TwoHouses> {
+) -> Writer<JournalSource, SqlSink, TwoHouses> {
     let (committed, written) = (committed.clone(), written.clone());
     let committed = move || Seq(committed.load(Ordering::SeqCst));
+    let folder = database.folder.path();
     let source = JournalSource::new(folder.join("journal"), 0, committed)
         .on_written(move |seq| written.store(seq.0, Ordering::SeqCst));
     let dead = DeadLetters::new(folder.join("dead"));
-    Writer::new(config(100), source, open(folder).await, TwoHouses::new(), dead)
+    Writer::new(config(100), source, open(database).await, TwoHouses::new(), dead)
 }
 
 #[tokio::test]
 async fn a_writer_follows_a_journal_and_goes_on_where_it_was() {
-    let (folder, mut dice) = (tempfile::tempdir().unwrap(), Dice(21));
-    let dir = folder.path().join("journal");
+    let (database, mut dice) = (sqlite("sales.db"), Dice(21));
+    let dir = database.folder.path().join("journal");
     let (mut journal, _) = Journal::open(&dir, CONFIG).unwrap();
     let (mut log, committed) = (MadeUp::new(), Arc::new(AtomicU64::new(0)));
     let written = Arc::default();
     for _ in 0..3 {
-        let mut writer = follower(folder.path(), &committed, &written).await;
+        let mut writer = follower(&database, &committed, &written).await;
         for _ in 0..2 {
             let known = log.records.len();
             log.grow(&mut dice, 40);
@@ -50,13 +51,13 @@ async fn a_writer_follows_a_journal_and_goes_on_where_it_was() {
             // What is written but not committed yet is not there.
             committed.store(log.records[known + 9].batch.last_seq().unwrap().0, Ordering::SeqCst);
             until(&mut writer, Seq(committed.load(Ordering::SeqCst))).await;
-            let found = rows(folder.path()).await;
+            let found = rows(&database).await;
             assert_eq!(found.0, Seq(committed.load(Ordering::SeqCst)));
             assert_same(&log, found);
             committed.store(log.last().0, Ordering::SeqCst);
             until(&mut writer, log.last()).await;
         }
-        assert_same(&log, rows(folder.path()).await);
+        assert_same(&log, rows(&database).await);
         // Segments that the rows have passed may go.
         assert_eq!(Seq(written.load(Ordering::SeqCst)), log.last());
         tmomi_persist::journal::retain_from(&dir, log.last()).unwrap();
@@ -65,25 +66,25 @@ async fn a_writer_follows_a_journal_and_goes_on_where_it_was() {
 
 #[tokio::test]
 async fn rows_of_another_journal_and_a_journal_cut_in_front_are_noticed() {
-    let folder = tempfile::tempdir().unwrap();
-    let dir = folder.path().join("journal");
+    let database = sqlite("sales.db");
+    let dir = database.folder.path().join("journal");
     let (mut journal, _) = Journal::open(&dir, CONFIG).unwrap();
     let mut log = MadeUp::new();
     log.grow(&mut Dice(22), 300);
     append(&mut journal, &log.records);
     let (committed, written) = (Arc::new(AtomicU64::new(log.last().0)), Arc::default());
     tmomi_persist::journal::retain_from(&dir, log.last()).unwrap();
-    let mut writer = follower(folder.path(), &committed, &written).await;
+    let mut writer = follower(&database, &committed, &written).await;
     let left = leaves(&mut writer).await;
     assert!(matches!(&left, WriterError::Poisoned { seq: Seq(1), .. }), "{left}");
     assert!(left.to_string().contains("is needed"), "{left}");
 
-    let folder = tempfile::tempdir().unwrap();
-    let (mut journal, _) = Journal::open(&folder.path().join("journal"), CONFIG).unwrap();
+    let database = sqlite("sales.db");
+    let (mut journal, _) = Journal::open(&database.folder.path().join("journal"), CONFIG).unwrap();
     append(&mut journal, &log.records);
-    until(&mut follower(folder.path(), &committed, &written).await, log.last()).await;
+    until(&mut follower(&database, &committed, &written).await, log.last()).await;
     committed.store(5, Ordering::SeqCst);
-    let left = leaves(&mut follower(folder.path(), &committed, &written).await).await;
+    let left = leaves(&mut follower(&database, &committed, &written).await).await;
     assert!(matches!(&left, WriterError::Poisoned { .. }), "{left}");
     assert!(left.to_string().contains("ends at 5"), "{left}");
 }

@@ -383,14 +383,17 @@ impl Expected {
     fn text(&self) -> Vec<String> {
         let or_null = |value: &Nullable| value.map_or("null".to_owned(), |v| v.to_string());
         let mut rows = Vec::new();
+        let time_or_null = |at: &Nullable| at.map_or("null".to_owned(), shown);
         for ((showtime, entry), (buyer, number, place, until, at, stamp)) in &self.entries {
-            let (buyer, number, until) = (or_null(buyer), or_null(number), or_null(until));
+            let (buyer, number, until) = (or_null(buyer), or_null(number), time_or_null(until));
+            let at = shown(*at);
             rows.push(format!(
                 "entry {showtime} {entry} {buyer} {number} {place} {until} {at} {stamp}"
             ));
         }
         for (seq, h) in &self.holds {
             let ExpectedHold { slot, showtime, entry, state, created, deadline, stamp, .. } = h;
+            let (created, deadline) = (shown(*created), shown(*deadline));
             let seats = h.seats.len();
             // The rows carry the number of the last event of the decision.
             rows.push(format!(
@@ -401,7 +404,8 @@ impl Expected {
             }
             let total: u64 = h.seats.iter().map(|seat| price(seat).1).sum();
             let payment = h.payment.as_deref().unwrap_or("null");
-            let (confirmed, refunded) = (or_null(&h.confirmed), or_null(&h.refunded));
+            let confirmed = time_or_null(&h.confirmed);
+            let refunded = time_or_null(&h.refunded);
             let about = format!("{seq} {slot} {showtime} {} {state} {total} KRW", h.buyer);
             rows.push(format!("order {about} {payment} {confirmed} {refunded} {stamp}"));
             for seat in &h.seats {
@@ -413,4 +417,13 @@ impl Expected {
         rows.sort_unstable();
         rows
     }
+}
+
+/// A time as the databases show it.
+fn shown(ms: u64) -> String {
+    let at = time::UtcDateTime::from_unix_timestamp_nanos(i128::from(ms) * 1_000_000).unwrap();
+    let form = time::macros::format_description!(
+        "[year]-[month]-[day] [hour]:[minute]:[second].[subsecond digits:3]"
+    );
+    at.format(form).unwrap()
 }

@@ -11,16 +11,16 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection, SqliteConnection};
 use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId};
 use tmomi_engine::layout::Layout;
 use tmomi_persist::writer::{
     DeadLetters, House, Names, NamesError, Record, Rows, Sink, SinkError, Source, SourceError,
-    SqliteSink, Stamp, Status, Writer, WriterConfig, WriterError,
+    SqlSink, Stamp, Status, Writer, WriterConfig, WriterError,
 };
 
 use log::{Dice, MadeUp, plan};
+
+use crate::databases::{Database, every, sqlite};
 
 /// A log in memory that tests add to.
 #[derive(Clone, Default)]
@@ -79,14 +79,23 @@ impl Names for TwoHouses {
 /// More than any of these tests needs.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-type TestWriter<K = SqliteSink> = Writer<Shared, K, TwoHouses>;
+type TestWriter<K = SqlSink> = Writer<Shared, K, TwoHouses>;
 
 fn config(events_max: usize) -> WriterConfig {
     WriterConfig { events_max, poll_ms: 1, backoff_ms_min: 1, ..WriterConfig::default() }
 }
 
-async fn open(folder: &Path) -> SqliteSink {
-    SqliteSink::open(&folder.join("sales.db"), 0).await.unwrap()
+async fn open(database: &Database) -> SqlSink {
+    SqlSink::open(database.place.clone(), 0).await.unwrap()
+}
+
+/// An empty database of each kind, with what the rows of a made-up log point to.
+async fn databases() -> Vec<Database> {
+    let mut all = Vec::new();
+    for database in every("sales.db").await {
+        all.push(database.with_catalog().await);
+    }
+    all
 }
 
 fn writer<K: Sink>(folder: &Path, events_max: usize, log: &Shared, sink: K) -> TestWriter<K> {
@@ -127,7 +136,10 @@ async fn try_until<S: Source, K: Sink>(
 
 async fn until<S: Source, K: Sink>(writer: &mut Writer<S, K, TwoHouses>, seq: Seq) {
     let reached = tokio::time::timeout(PATIENCE, try_until(writer, seq)).await;
-    reached.expect("the writer gets there in time").unwrap();
+    let state = writer.state();
+    reached
+        .unwrap_or_else(|_| panic!("the writer gets there in time: {:?}", state.status()))
+        .unwrap();
 }
 
 /// Why the writer leaves, which it must.
@@ -135,36 +147,30 @@ async fn leaves<S: Source, K: Sink>(writer: &mut Writer<S, K, TwoHouses>) -> Wri
     tokio::time::timeout(PATIENCE, writer.run()).await.expect("the writer leaves")
 }
 
-/// Position and rows, in one read transaction.
-async fn rows(folder: &Path) -> (Seq, Vec<String>) {
-    let options = SqliteConnectOptions::new().filename(folder.join("sales.db"));
-    let mut conn = SqliteConnection::connect_with(&options).await.unwrap();
-    let mut tx = conn.begin().await.unwrap();
-    let position: Option<i64> =
-        sqlx::query_scalar("SELECT sequence FROM shard_position WHERE shard = 0")
-            .fetch_optional(&mut *tx)
-            .await
-            .unwrap();
-    let mut all = Vec::new();
-    for query in [
-        "SELECT 'entry ' || showtime_id || ' ' || entry || ' ' || COALESCE(user_id, 'null') || ' '
-         || COALESCE(number, 'null') || ' ' || place || ' ' || COALESCE(session_until, 'null')
-         || ' ' || changed_at || ' ' || epoch || '-' || sequence FROM line_entry",
-        "SELECT 'hold ' || hold_seq || ' ' || slot || ' ' || showtime_id || ' ' || entry || ' '
-         || state || ' ' || seats || ' ' || created_at || ' ' || deadline || ' ' || epoch || '-'
-         || sequence FROM hold",
-        "SELECT 'order ' || hold_seq || ' ' || slot || ' ' || showtime_id || ' ' || user_id || ' '
-         || state || ' ' || total || ' ' || currency || ' ' || COALESCE(payment_ref, 'null')
-         || ' ' || COALESCE(confirmed_at, 'null') || ' ' || COALESCE(refunded_at, 'null') || ' '
-         || epoch || '-' || sequence FROM ticket_order",
-        "SELECT 'ticket ' || hold_seq || ' ' || showtime_id || ' ' || seat || ' ' || tier || ' '
-         || price || ' ' || state FROM ticket",
-    ] {
-        let rows: Vec<String> = sqlx::query_scalar(query).fetch_all(&mut *tx).await.unwrap();
-        all.extend(rows);
-    }
+/// Position and rows, at one time.
+async fn rows(database: &Database) -> (Seq, Vec<String>) {
+    let mut all = database
+        .ask_text(&[
+            "SELECT CAST(sequence AS CHAR) FROM shard_position WHERE shard = 0",
+            "SELECT 'entry ' || showtime_id || ' ' || entry || ' ' || COALESCE(user_id, 'null')
+             || ' ' || COALESCE(number, 'null') || ' ' || place || ' '
+             || COALESCE(session_until, 'null') || ' ' || changed_at || ' ' || epoch || '-'
+             || sequence FROM line_entry",
+            "SELECT 'hold ' || hold_seq || ' ' || slot || ' ' || showtime_id || ' ' || entry || ' '
+             || state || ' ' || seats || ' ' || created_at || ' ' || deadline || ' ' || epoch
+             || '-' || sequence FROM hold",
+            "SELECT 'order ' || hold_seq || ' ' || slot || ' ' || showtime_id || ' ' || user_id
+             || ' ' || state || ' ' || total || ' ' || currency || ' '
+             || COALESCE(payment_ref, 'null') || ' ' || COALESCE(confirmed_at, 'null') || ' '
+             || COALESCE(refunded_at, 'null') || ' ' || epoch || '-' || sequence
+             FROM ticket_order",
+            "SELECT 'ticket ' || hold_seq || ' ' || showtime_id || ' ' || seat || ' ' || tier
+             || ' ' || price || ' ' || state FROM ticket",
+        ])
+        .await;
+    let position = if all.is_empty() { 0 } else { all.remove(0).parse().unwrap() };
     all.sort_unstable();
-    (Seq(position.unwrap_or(0) as u64), all)
+    (Seq(position), all)
 }
 
 fn assert_same(log: &MadeUp, (position, found): (Seq, Vec<String>)) {
@@ -176,36 +182,41 @@ fn assert_same(log: &MadeUp, (position, found): (Seq, Vec<String>)) {
     }
 }
 
+/// R8. Planted bug: commit the position apart. A kill between the two commits shows.
 #[tokio::test]
 async fn rows_are_the_fold_of_the_events_whatever_is_killed_when() {
     for seed in 0..4 {
-        let (folder, mut dice) = (tempfile::tempdir().unwrap(), Dice(seed));
-        let mut log = MadeUp::new();
-        log.grow(&mut dice, 150);
-        let shared = Shared::of(&log);
-        let mut lives = 0;
-        loop {
-            // Planted bug: commit the position apart. A kill between the two commits shows.
-            let sink = killed_after(400, open(folder.path())).await.unwrap();
-            let mut writer = writer(folder.path(), 40, &shared, sink);
-            let polls = 1 + dice.below(90);
-            let life = killed_after(polls, try_until(&mut writer, log.last())).await;
-            // SQLite has a thread of its own, which may finish the commit of a writer that is
-            // dead already. The next one then finds that the position has moved.
-            let died = matches!(life, None | Some(Ok(()) | Err(WriterError::AnotherWriter(0))));
-            assert!(died, "{life:?}");
-            drop(writer);
-            lives += 1;
-            let found = rows(folder.path()).await;
-            let done = found.0 == log.last();
-            assert_same(&log, found);
-            if done {
-                break;
-            }
-            assert!(lives < 2_000, "the writer gets nowhere");
+        for database in databases().await {
+            killed_again_and_again(&database, seed).await;
         }
-        assert!(lives > 5, "only {lives} lives, so nothing was killed");
     }
+}
+
+async fn killed_again_and_again(database: &Database, seed: u64) {
+    let (mut log, mut dice) = (MadeUp::new(), Dice(seed));
+    log.grow(&mut dice, 150);
+    let shared = Shared::of(&log);
+    let mut lives = 0;
+    loop {
+        let sink = open(database).await;
+        let mut writer = writer(database.folder.path(), 40, &shared, sink);
+        let polls = 1 + dice.below(90);
+        let life = killed_after(polls, try_until(&mut writer, log.last())).await;
+        // The database may finish the commit of a writer that is dead already. The next one then
+        // finds that the position has moved.
+        let died = matches!(life, None | Some(Ok(()) | Err(WriterError::AnotherWriter(0))));
+        assert!(died, "{}: {life:?}", database.kind);
+        drop(writer);
+        lives += 1;
+        let found = rows(database).await;
+        let done = found.0 == log.last();
+        assert_same(&log, found);
+        if done {
+            break;
+        }
+        assert!(lives < 2_000, "{}: the writer gets nowhere", database.kind);
+    }
+    assert!(lives > 5, "{}: only {lives} lives, so nothing was killed", database.kind);
 }
 
 #[tokio::test]
@@ -213,34 +224,59 @@ async fn one_large_batch_gives_the_same_rows_as_many_small_ones() {
     let mut log = MadeUp::new();
     log.grow(&mut Dice(99), 600);
     for events_max in [1, 100, 1_000_000] {
-        let folder = tempfile::tempdir().unwrap();
-        let sink = open(folder.path()).await;
-        let mut writer = writer(folder.path(), events_max, &Shared::of(&log), sink);
-        until(&mut writer, log.last()).await;
-        let found = rows(folder.path()).await;
-        assert_eq!(found.0, log.last());
-        assert_same(&log, found);
+        for database in databases().await {
+            let sink = open(&database).await;
+            let folder = database.folder.path();
+            let mut writer = writer(folder, events_max, &Shared::of(&log), sink);
+            until(&mut writer, log.last()).await;
+            let found = rows(&database).await;
+            assert_eq!(found.0, log.last(), "{}", database.kind);
+            assert_same(&log, found);
+        }
+    }
+}
+
+/// Rows that are there already, of the same or a later decision, stay; earlier ones are changed.
+/// Planted bug: rows are changed whatever their stamp.
+#[tokio::test]
+async fn a_row_of_a_later_decision_stays_as_it_is() {
+    let mut log = MadeUp::new();
+    log.grow(&mut Dice(31), 60);
+    for database in databases().await {
+        let folder = database.folder.path();
+        until(&mut writer(folder, 100, &Shared::of(&log), open(&database).await), log.last()).await;
+        let whole = rows(&database).await;
+        // As if a batch came once more, which the position keeps from happening.
+        database.run("UPDATE shard_position SET epoch = 0, sequence = 0").await;
+        let (mut earlier, mut dice) = (MadeUp::new(), Dice(31));
+        earlier.grow(&mut dice, 30);
+        let half = Shared::of(&earlier);
+        until(&mut writer(folder, 9, &half, open(&database).await), earlier.last()).await;
+        let found = rows(&database).await;
+        assert_eq!((found.0, found.1), (earlier.last(), whole.1), "{}", database.kind);
     }
 }
 
 #[tokio::test]
 async fn a_second_writer_matches_nothing_and_leaves() {
-    let folder = tempfile::tempdir().unwrap();
-    let (mut log, mut dice) = (MadeUp::new(), Dice(5));
-    log.grow(&mut dice, 20);
-    let shared = Shared::of(&log);
-    let mut frozen = writer(folder.path(), 50, &shared, open(folder.path()).await);
-    until(&mut frozen, log.last()).await;
-    let known = log.records.len();
-    log.grow(&mut dice, 20);
-    shared.push(&log.records[known..]);
-    let mut other = writer(folder.path(), 50, &shared, open(folder.path()).await);
-    until(&mut other, log.last()).await;
-    assert_eq!(leaves(&mut frozen).await, WriterError::AnotherWriter(0));
-    assert_eq!(frozen.state().status(), Status::Failed(WriterError::AnotherWriter(0)));
-    let found = rows(folder.path()).await;
-    assert_eq!(found.0, log.last());
-    assert_same(&log, found);
+    for database in databases().await {
+        let (mut log, mut dice) = (MadeUp::new(), Dice(5));
+        log.grow(&mut dice, 20);
+        let shared = Shared::of(&log);
+        let folder = database.folder.path();
+        let mut frozen = writer(folder, 50, &shared, open(&database).await);
+        until(&mut frozen, log.last()).await;
+        let known = log.records.len();
+        log.grow(&mut dice, 20);
+        shared.push(&log.records[known..]);
+        let mut other = writer(folder, 50, &shared, open(&database).await);
+        until(&mut other, log.last()).await;
+        assert_eq!(leaves(&mut frozen).await, WriterError::AnotherWriter(0));
+        assert_eq!(frozen.state().status(), Status::Failed(WriterError::AnotherWriter(0)));
+        let found = rows(&database).await;
+        assert_eq!(found.0, log.last(), "{}", database.kind);
+        assert_same(&log, found);
+    }
 }
 
 #[tokio::test]
@@ -264,22 +300,23 @@ async fn what_cannot_be_read_is_copied_aside_and_stops_the_shard() {
     let spoils: [(Spoil<'_>, Seq); 3] =
         [(&unknown_kind, bad), (&no_showtime, bad), (&gap, bad.next())];
     for (spoil, named) in spoils {
-        let folder = tempfile::tempdir().unwrap();
+        let database = sqlite("sales.db");
+        let folder = database.folder.path();
         let shared = Shared::of(&log);
         spoil(&mut shared.records.lock().unwrap()[20]);
         for _ in 0..2 {
-            let sink = open(folder.path()).await;
-            let mut writer = writer(folder.path(), 1_000_000, &shared, sink);
+            let sink = open(&database).await;
+            let mut writer = writer(folder, 1_000_000, &shared, sink);
             let left = leaves(&mut writer).await;
             assert!(
                 matches!(&left, WriterError::Poisoned { shard: 0, seq, .. } if *seq == named),
                 "{left}"
             );
             assert_eq!(writer.state().status(), Status::Failed(left));
-            let found = rows(folder.path()).await;
+            let found = rows(&database).await;
             assert_eq!(found.0, last_good, "everything before it is written");
             assert_same(&log, found);
-            let letters: Vec<_> = std::fs::read_dir(folder.path().join("dead")).unwrap().collect();
+            let letters: Vec<_> = std::fs::read_dir(folder.join("dead")).unwrap().collect();
             assert_eq!(letters.len(), 1);
             let letter = std::fs::read(letters[0].as_ref().unwrap().path()).unwrap();
             assert!(letter.len() >= 64, "the reason and the events");
@@ -289,7 +326,7 @@ async fn what_cannot_be_read_is_copied_aside_and_stops_the_shard() {
 
 #[tokio::test]
 async fn records_of_an_older_reign_change_nothing() {
-    let (folder, mut dice) = (tempfile::tempdir().unwrap(), Dice(8));
+    let (database, mut dice) = (sqlite("sales.db"), Dice(8));
     let mut log = MadeUp::new();
     log.grow(&mut dice, 200);
     let shared = Shared::of(&log);
@@ -308,14 +345,14 @@ async fn records_of_an_older_reign_change_nothing() {
             records.insert(place + 1, zombie);
         }
     }
-    let mut writer = writer(folder.path(), 30, &shared, open(folder.path()).await);
+    let mut writer = writer(database.folder.path(), 30, &shared, open(&database).await);
     until(&mut writer, log.last()).await;
-    assert_same(&log, rows(folder.path()).await);
+    assert_same(&log, rows(&database).await);
 }
 
 /// A database that goes away now and then, before or after it has done what was asked.
 struct Flaky {
-    inner: SqliteSink,
+    inner: SqlSink,
     dice: Dice,
 }
 
@@ -351,24 +388,26 @@ impl Sink for Flaky {
 
 #[tokio::test]
 async fn a_database_that_comes_and_goes_ends_with_the_same_rows() {
-    let folder = tempfile::tempdir().unwrap();
     let mut log = MadeUp::new();
     log.grow(&mut Dice(11), 200);
-    let inner = open(folder.path()).await;
-    let sink = Flaky { inner, dice: Dice(12) };
-    let mut writer = writer(folder.path(), 60, &Shared::of(&log), sink);
-    until(&mut writer, log.last()).await;
-    assert_same(&log, rows(folder.path()).await);
+    for database in databases().await {
+        let inner = open(&database).await;
+        let sink = Flaky { inner, dice: Dice(12) };
+        let mut writer = writer(database.folder.path(), 60, &Shared::of(&log), sink);
+        until(&mut writer, log.last()).await;
+        assert_same(&log, rows(&database).await);
+    }
 }
 
 #[tokio::test]
 async fn a_writer_on_its_thread_follows_and_stops() {
-    let (folder, mut dice) = (tempfile::tempdir().unwrap(), Dice(13));
+    let (database, mut dice) = (sqlite("sales.db"), Dice(13));
+    let folder = database.folder.path();
     let mut log = MadeUp::new();
     log.grow(&mut dice, 10);
     let shared = Shared::of(&log);
-    let sink = open(folder.path()).await;
-    let handle = tmomi_persist::writer::spawn(writer(folder.path(), 60, &shared, sink)).unwrap();
+    let sink = open(&database).await;
+    let handle = tmomi_persist::writer::spawn(writer(folder, 60, &shared, sink)).unwrap();
     let reach = async |seq| {
         while handle.state().position() < seq {
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -384,21 +423,22 @@ async fn a_writer_on_its_thread_follows_and_stops() {
     handle.stop();
     assert_eq!(state.status(), Status::Stopped);
     assert!(state.rows() > 0);
-    assert_same(&log, rows(folder.path()).await);
+    assert_same(&log, rows(&database).await);
 }
 
 /// A database that is away or not one at first holds nobody up, and one of a newer version ends
 /// the writer. Planted bug: the file is opened before the writer runs.
 #[tokio::test]
 async fn a_writer_waits_for_its_file_and_leaves_one_of_a_newer_version_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("sales.db");
+    let database = sqlite("sales.db");
+    let folder = database.folder.path();
+    let path = folder.join("sales.db");
     let mut log = MadeUp::new();
     log.grow(&mut Dice(14), 10);
     let shared = Shared::of(&log);
     std::fs::write(&path, [b'x'; 10_000]).unwrap();
-    let sink = SqliteSink::at(&path, 0);
-    let handle = tmomi_persist::writer::spawn(writer(folder.path(), 60, &shared, sink)).unwrap();
+    let sink = SqlSink::at(&path, 0);
+    let handle = tmomi_persist::writer::spawn(writer(folder, 60, &shared, sink)).unwrap();
     while !matches!(handle.state().status(), Status::Waiting(_)) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -407,13 +447,10 @@ async fn a_writer_waits_for_its_file_and_leaves_one_of_a_newer_version_alone() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     handle.stop();
-    assert_same(&log, rows(folder.path()).await);
+    assert_same(&log, rows(&database).await);
 
-    let options = SqliteConnectOptions::new().filename(&path);
-    let mut conn = SqliteConnection::connect_with(&options).await.unwrap();
-    let newer = "INSERT INTO _sqlx_migrations VALUES (9999, 'x', 0, 1, x'00', 0)";
-    sqlx::query(newer).execute(&mut conn).await.unwrap();
-    let mut writer = writer(folder.path(), 60, &shared, SqliteSink::at(&path, 0));
+    database.run("INSERT INTO _sqlx_migrations VALUES (9999, 'x', 0, 1, x'00', 0)").await;
+    let mut writer = writer(folder, 60, &shared, SqlSink::at(&path, 0));
     let left = leaves(&mut writer).await;
     assert!(matches!(&left, WriterError::Unusable(why) if why.contains("9999")), "{left}");
     assert_eq!(writer.state().status(), Status::Failed(left));
@@ -431,8 +468,9 @@ async fn a_writer_that_panicked_is_not_at_work() {
             Ok(None)
         }
     }
-    let folder = tempfile::tempdir().unwrap();
-    let (sink, dead) = (open(folder.path()).await, DeadLetters::new(folder.path().join("dead")));
+    let database = sqlite("sales.db");
+    let dead = DeadLetters::new(database.folder.path().join("dead"));
+    let sink = open(&database).await;
     let writer = Writer::new(config(60), Broken, sink, TwoHouses::new(), dead);
     let state = writer.state();
     let handle = tmomi_persist::writer::spawn(writer).unwrap();

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tmomi_persist::writer::{Sink, SqliteSink};
+use tmomi_persist::writer::{Sink, SqlSink};
 
 use super::audit::seq_of;
 use super::eventually;
@@ -99,7 +99,7 @@ async fn sign_up(stranger: &Client) -> Buyer {
 
 /// The last event that the rows in `data` stand for, if they can be read.
 pub(crate) async fn rows_seq(data: &Path) -> Option<u64> {
-    let mut rows = SqliteSink::open(&data.join("sales.db"), 0).await.ok()?;
+    let mut rows = SqlSink::open(&data.join("sales.db"), 0).await.ok()?;
     let position = rows.position().await.ok()?;
     rows.close().await;
     Some(position.seq.0)

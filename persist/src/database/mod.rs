@@ -1,0 +1,218 @@
+//! The SQL databases: files of SQLite, or one database of MySQL or MariaDB.
+//!
+//! ```text
+//! Place::File(catalog.db), Place::File(sales.db)     embedded: two files, one writer each
+//! Place::Server(mysql://...)                         both in one database, with foreign keys
+//! ```
+//!
+//! One set of migrations serves all three, see [`migrations`]; what only a server can refuse is in
+//! [`server`].
+
+mod migrations;
+mod server;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
+use std::time::Duration;
+
+use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
+use sqlx::migrate::MigrateError;
+use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
+
+pub(crate) use migrations::Part;
+pub(crate) use server::is_bad_value;
+pub use server::{BadUrl, Server};
+
+/// How long a statement waits for another process that writes, and a caller for a connection.
+const WAIT: Duration = Duration::from_secs(5);
+
+/// What a connection to a file begins with: a transaction that was committed survives a power cut.
+const FILE_BEGINS: &str = "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;
+    PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
+
+/// Where a database is.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// A SQLite file, which is made if it is not there.
+    File(PathBuf),
+    /// A database of MySQL or MariaDB, which must be there.
+    Server(Server),
+}
+
+/// Whose SQL it is, where the two differ.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// SQLite.
+    Sqlite,
+    /// MySQL, and MariaDB.
+    MySql,
+}
+
+/// Why a database cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// A newer version of the program has written it.
+    #[error("the database has format {found}, this version knows formats up to {known}")]
+    Newer {
+        /// The format it has.
+        found: i64,
+        /// The newest format of this version.
+        known: i64,
+    },
+    /// Its tables are not what the versions of this program make.
+    #[error("the database is not one of this program: {0}")]
+    Foreign(MigrateError),
+    /// The server is there and will not do: the text says what is wrong, and what to do.
+    #[error("{0}")]
+    Refused(String),
+    /// It cannot be read or written now.
+    #[error("the database: {0}")]
+    Unavailable(#[from] sqlx::Error),
+}
+
+impl From<&Path> for Place {
+    fn from(path: &Path) -> Place {
+        Place::File(path.to_owned())
+    }
+}
+
+impl From<&PathBuf> for Place {
+    fn from(path: &PathBuf) -> Place {
+        Place::File(path.clone())
+    }
+}
+
+impl From<&Server> for Place {
+    fn from(server: &Server) -> Place {
+        Place::Server(server.clone())
+    }
+}
+
+impl std::fmt::Display for Place {
+    /// Without a password.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Place::File(path) => path.display().fmt(f),
+            Place::Server(server) => server.fmt(f),
+        }
+    }
+}
+
+impl Place {
+    pub(crate) fn dialect(&self) -> Dialect {
+        match self {
+            Place::File(_) => Dialect::Sqlite,
+            Place::Server(_) => Dialect::MySql,
+        }
+    }
+
+    /// Connects, and brings the tables of `part` to this version's format.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`]; a database of a newer version is left as it is.
+    pub(crate) async fn open(&self, part: Part, connections: u32) -> Result<AnyPool, OpenError> {
+        let pool = self.pool(connections, None).await?;
+        let migrations = migrations::of(part, self.dialect());
+        let migrated = migrations.run(&pool).await;
+        if let Err(error) = migrated {
+            return Err(self.explain(migrations::refuse(error, &migrations)));
+        }
+        if let Place::Server(_) = self {
+            let checked = server::check_tables(&pool, &migrations::tables()).await;
+            checked.map_err(|error| self.explain(error))?;
+        }
+        Ok(pool)
+    }
+
+    /// Connections that change nothing, to what [`open`](Self::open) has opened.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`].
+    pub(crate) async fn readers(&self, connections: u32) -> Result<AnyPool, OpenError> {
+        let read_only = match self.dialect() {
+            Dialect::Sqlite => "PRAGMA query_only = ON",
+            Dialect::MySql => "SET SESSION TRANSACTION READ ONLY",
+        };
+        self.pool(connections, Some(read_only)).await
+    }
+
+    /// A pool of connections that are kept for ever, unless one is of no use any more: when a
+    /// COMMIT fails for want of room, SQLite ends the transaction by itself, and the connection
+    /// believes it to be open and begins no other.
+    async fn pool(
+        &self,
+        connections: u32,
+        last: Option<&'static str>,
+    ) -> Result<AnyPool, OpenError> {
+        sqlx::any::install_default_drivers();
+        let begin = match self.dialect() {
+            Dialect::Sqlite => FILE_BEGINS,
+            Dialect::MySql => server::BEGINS,
+        };
+        let options = AnyPoolOptions::new()
+            .max_connections(connections)
+            .acquire_timeout(WAIT)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .before_acquire(|conn, _| Box::pin(std::future::ready(Ok(!conn.is_in_transaction()))))
+            .after_connect(move |conn, _| {
+                Box::pin(async move {
+                    conn.execute(begin).await?;
+                    if let Some(last) = last {
+                        conn.execute(last).await?;
+                    }
+                    Ok(())
+                })
+            });
+        match self {
+            Place::File(path) => Ok(options.connect_with(file_options(path)?).await?),
+            Place::Server(server) => {
+                let mut conn = server.connect().await.map_err(|error| server.explain(error))?;
+                server.check(&mut conn).await?;
+                let connected = options.connect_with(server.options().clone()).await;
+                connected.map_err(|error| server.explain(error))
+            }
+        }
+    }
+
+    /// An error of opening, in words that say what to do if the server is the reason.
+    fn explain(&self, error: OpenError) -> OpenError {
+        match (self, error) {
+            (Place::Server(server), OpenError::Unavailable(error)) => server.explain(error),
+            (_, error) => error,
+        }
+    }
+}
+
+/// The options of a file, made if it is not there. Its path goes through an address, so what means
+/// something there is escaped.
+fn file_options(path: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
+    let path = std::path::absolute(path)?;
+    let mut url = String::from("sqlite://");
+    for byte in path.as_os_str().as_encoded_bytes() {
+        match byte {
+            b'/' | b'-' | b'.' | b'_' => url.push(char::from(*byte)),
+            byte if byte.is_ascii_alphanumeric() => url.push(char::from(*byte)),
+            byte => write!(url, "%{byte:02X}").expect("a String takes every write"),
+        }
+    }
+    AnyConnectOptions::from_str(&format!("{url}?mode=rwc"))
+}
+
+/// The number that the database gave the row which `done` has inserted.
+pub(crate) async fn inserted_number(
+    conn: &mut AnyConnection,
+    done: sqlx::any::AnyQueryResult,
+) -> Result<i64, sqlx::Error> {
+    match done.last_insert_id() {
+        Some(number) => Ok(number),
+        // SQLite's has to be asked for.
+        None => {
+            let asked = sqlx::query_scalar::<Any, i64>("SELECT last_insert_rowid()");
+            asked.fetch_one(conn).await
+        }
+    }
+}
