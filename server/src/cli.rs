@@ -28,6 +28,8 @@ EXAMPLES
   tmomi serve --data /var/lib/tmomi      serve
   tmomi serve --config tmomi.toml        with settings from a file, like: listen = \"[::]:80\"
   TMOMI_ADMIN_EMAIL=a@b.example TMOMI_ADMIN_PASSWORD=... tmomi serve
+  TMOMI_DATABASE=mysql://... tmomi serve  catalog and rows in MySQL or MariaDB
+  tmomi writer --data DIR                write the rows from a process of its own
   tmomi journal verify --data DIR        read every frame and check it
   tmomi plan check hall.json             would this seating plan be accepted?";
 
@@ -58,6 +60,12 @@ pub struct Cli {
 pub enum Command {
     /// Serve until SIGTERM or SIGINT
     Serve,
+    /// Write orders and tickets as rows, beside a server that has `--writer off`
+    ///
+    /// It follows the journal in the data folder, and writes into the database that the server
+    /// has for its catalog. Any number of them may be started: one writes, the others leave. What
+    /// cannot become a row is kept in the folder dead-letters, and ends the process.
+    Writer,
     /// Look at a journal; a server may run on it
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -167,15 +175,22 @@ fn run(cli: Cli) -> Result<(), Failure> {
     settings.check()?;
     match cli.command.unwrap_or(Command::Serve) {
         Command::Serve => {
-            let usage =
-                |error| Failure::Usage(format!("the setting log is not understood: {error}"));
-            logging::start(settings.log_format, &settings.log).map_err(usage)?;
+            start_logging(&settings)?;
             crate::serve::serve(settings)
+        }
+        Command::Writer => {
+            start_logging(&settings)?;
+            crate::sidecar::run(settings)
         }
         Command::Journal(command) => crate::inspect::journal(&settings, command),
         Command::Snapshot(command) => crate::inspect::snapshot(&settings, command),
         Command::Plan(PlanCommand::Check { file }) => crate::inspect::plan(&file),
     }
+}
+
+fn start_logging(settings: &Settings) -> Result<(), Failure> {
+    let usage = |error| Failure::Usage(format!("the setting log is not understood: {error}"));
+    logging::start(settings.log_format, &settings.log).map_err(usage)
 }
 
 /// Writes a line on standard output. A reader that went away is not an error.

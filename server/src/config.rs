@@ -130,6 +130,12 @@ settings! {
     listen: SocketAddr = SocketAddr::from(([127, 0, 0, 1], 8080)), "TMOMI_LISTEN", "ADDR";
     /// Folder of the journal, the snapshots and the catalog
     data: PathBuf = PathBuf::from("data"), "TMOMI_DATA", "DIR";
+    /// Database of the catalog and of the rows, like mysql://user:password@host:3306/tmomi; two
+    /// SQLite files in the data folder unless said. Others on the machine can read a flag: use the
+    /// environment
+    database: Secret = Secret(String::new()), "TMOMI_DATABASE", "URL";
+    /// Write orders and tickets as rows from this process; off where `tmomi writer` does it
+    writer: Switch = Switch::On, "TMOMI_WRITER", "on|off";
     /// Keep nothing: no journal, and a catalog that ends with the process. For trying out and for
     /// benchmarks
     memory: Switch = Switch::Off, "TMOMI_MEMORY", "on|off",
@@ -302,6 +308,8 @@ impl Settings {
         rates
             .into_iter()
             .try_for_each(|(name, rate)| range(rate > 0, name, "must be at least 1"))?;
+        let passing = self.memory.is_on() && !self.database.0.is_empty();
+        range(!passing, "database", "is of no use with memory, which keeps nothing")?;
         let admin = self.admin_email.0.is_none() == self.admin_password.0.is_empty();
         range(admin, "admin_email", "and admin_password go together: give both or neither")
     }

@@ -38,6 +38,7 @@ pub(crate) mod ringing;
 pub(crate) mod rows;
 pub(crate) mod seats;
 pub(crate) mod serve;
+pub(crate) mod sidecar;
 pub(crate) mod standing;
 pub(crate) mod stop;
 pub(crate) mod streams;

@@ -9,6 +9,7 @@ use crossbeam::utils::CachePadded;
 use hdrhistogram::Histogram;
 use parking_lot::Mutex;
 use tmomi_persist::log::CommitSample;
+use tmomi_persist::writer::{Status, WriterState};
 
 use crate::problem::Code;
 
@@ -125,10 +126,6 @@ pub(crate) struct Levels {
     pub(crate) showtimes: u64,
     /// Replies that wait for a commit.
     pub(crate) waiting_replies: u64,
-    /// The last event that the rows of the database stand for.
-    pub(crate) written: u64,
-    /// Whether the writer of rows is at work and its database there, or there is none.
-    pub(crate) writer_well: bool,
 }
 
 /// Everything that is counted.
@@ -224,12 +221,6 @@ impl Metrics {
             ("tmomi_ring_depth", levels.ring_depth, "Events that wait for the log."),
             ("tmomi_applied_seq", levels.applied, "The last committed event."),
             ("tmomi_replies_waiting", levels.waiting_replies, "Replies that wait for a commit."),
-            ("tmomi_writer_seq", levels.written, "The last event that is in the rows."),
-            (
-                "tmomi_writer_up",
-                levels.writer_well.into(),
-                "0 if the writer waits for its database, or has left.",
-            ),
             ("tmomi_epoch", levels.epoch.into(), "The number of this reign."),
             ("tmomi_line_waiting", levels.waiting, "Buyers in all lines."),
             ("tmomi_buyers_active", levels.active, "Buyers that are let in."),
@@ -247,6 +238,26 @@ impl Metrics {
             }
         }
     }
+}
+
+/// How a writer of rows is doing, in Prometheus' text format.
+pub(crate) fn of_writer(writer: &WriterState) -> String {
+    let mut out = String::new();
+    let (transactions, busy) = writer.transactions();
+    let (up, last_s) = (writer.status() == Status::Running, writer.last_time().0 as f64 / 1e3);
+    let values = [
+        ("tmomi_writer_seq", "gauge", writer.position().0 as f64, "The last event in the rows."),
+        ("tmomi_writer_up", "gauge", f64::from(up), "0 if it waits or has left."),
+        ("tmomi_writer_last_event_timestamp_seconds", "gauge", last_s, "Time of that event."),
+        ("tmomi_writer_rows_total", "counter", writer.rows() as f64, "Rows written."),
+        ("tmomi_writer_transactions_total", "counter", transactions as f64, "Transactions."),
+        ("tmomi_writer_busy_seconds_total", "counter", busy.as_secs_f64(), "Time in them."),
+    ];
+    for (name, kind, value, help) in values {
+        head(&mut out, name, kind, help);
+        line(&mut out, format_args!("{name} {value}"));
+    }
+    out
 }
 
 fn head(out: &mut String, name: &str, kind: &str, help: &str) {

@@ -1,28 +1,81 @@
-//! The writer's thread: the journal's events become rows of a database of their own.
+//! Where catalog and rows are, and the writer's thread: the journal's events become rows.
 
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tmomi_persist::catalog::Catalog;
+use tmomi_persist::catalog::{Catalog, OpenError};
+use tmomi_persist::database::{Place, Server};
 use tmomi_persist::shard::Shard;
 use tmomi_persist::writer::{
     self, CatalogNames, DeadLetters, JournalSource, SqlSink, Status, Writer, WriterConfig,
     WriterHandle, WriterState,
 };
 
+use crate::cli::Failure;
+use crate::config::Settings;
+
+/// The catalog's file in the data folder.
+const CATALOG_FILE: &str = "catalog.db";
+
 /// The file of the rows, in the data folder.
 const ROWS_FILE: &str = "sales.db";
 /// The folder of what could not become rows.
-const DEAD_LETTERS_DIR: &str = "dead-letters";
+pub(crate) const DEAD_LETTERS_DIR: &str = "dead-letters";
 /// How long the end of the process waits for the rows of what was answered. The next start writes
 /// the rest.
 const LAST_ROWS_WAIT: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// Starts the writer of a data folder. The file of its rows may be away: then it waits.
+/// Where the two databases are. On a server they are one.
+pub(crate) struct Places {
+    /// What is offered.
+    pub(crate) catalog: Place,
+    /// What was sold.
+    pub(crate) rows: Place,
+}
+
+impl Places {
+    /// As the settings say; files are in `folder`.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Usage`] if the address of the database is none.
+    pub(crate) fn of(settings: &Settings, folder: &Path) -> Result<Places, Failure> {
+        let url = &settings.database.0;
+        if url.is_empty() {
+            let (catalog, rows) = (folder.join(CATALOG_FILE), folder.join(ROWS_FILE));
+            return Ok(Places { catalog: Place::File(catalog), rows: Place::File(rows) });
+        }
+        let server = Server::parse(url).map_err(|error| {
+            Failure::Usage(format!("the setting database is not understood: {error}"))
+        })?;
+        Ok(Places { catalog: Place::Server(server.clone()), rows: Place::Server(server) })
+    }
+
+    /// Opens the catalog.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure`] that says where, and what is wrong.
+    pub(crate) async fn open_catalog(&self) -> Result<Catalog, Failure> {
+        let place = self.catalog.clone();
+        Catalog::open(place).await.map_err(|error| self.failed(&error))
+    }
+
+    /// What an error of the catalog is to whoever started the process.
+    pub(crate) fn failed(&self, error: &OpenError) -> Failure {
+        match error {
+            // It says where by itself.
+            OpenError::Refused(what) => Failure::Failed(what.clone()),
+            error => Failure::Failed(format!("{}: {error}", self.catalog)),
+        }
+    }
+}
+
+/// Starts the writer of a data folder. The database of its rows may be away: then it waits.
 ///
 /// # Errors
 ///
@@ -32,11 +85,12 @@ pub(crate) fn start(
     journal: &Path,
     shard: &Arc<Shard>,
     catalog: &Catalog,
+    rows: Place,
 ) -> io::Result<WriterHandle> {
     let (of_source, keeper) = (Arc::clone(shard), Arc::clone(shard));
     let source = JournalSource::new(journal.to_owned(), 0, move || of_source.applied())
         .on_written(move |position| keeper.keep_journal_from(position.next()));
-    let sink = SqlSink::at(&data.join(ROWS_FILE), 0);
+    let sink = SqlSink::at(rows, 0);
     let names = CatalogNames::new(catalog.clone());
     let dead = DeadLetters::new(data.join(DEAD_LETTERS_DIR));
     writer::spawn(Writer::new(WriterConfig::default(), source, sink, names, dead))

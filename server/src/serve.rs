@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tmomi_engine::EngineConfig;
-use tmomi_persist::catalog::{Catalog, CatalogError, NewUser, Noun, Role};
+use tmomi_persist::catalog::{CatalogError, NewUser, Noun, Role};
 use tmomi_persist::follower::SnapshotConfig;
 use tmomi_persist::journal::JournalConfig;
 use tmomi_persist::recovery::RecoveryError;
@@ -35,11 +35,10 @@ use crate::limits::Limits;
 use crate::listener::{ConnectionLimits, Listener};
 use crate::metrics::Metrics;
 use crate::opening::Opening;
+use crate::rows::Places;
 use crate::stop::Stop;
 use crate::{background, demo, opening, ringing, rows};
 
-/// The catalog's file in the data folder.
-const CATALOG_FILE: &str = "catalog.db";
 /// Connections of the listener for whoever runs the server.
 const INSIDE_CONNECTIONS_MAX: u32 = 64;
 /// How long tasks that nobody waits for may take at the end.
@@ -156,25 +155,22 @@ async fn build(
     settings: Settings,
     folder: &Path,
 ) -> Result<(AppState, Option<WriterHandle>), Failure> {
+    let places = Places::of(&settings, folder)?;
     let clock = Arc::new(SystemClock::start());
     let metrics = Arc::new(Metrics::new());
     let shard = open_shard(&settings, folder, &clock, &metrics)?;
-    let path = folder.join(CATALOG_FILE);
-    let catalog = Catalog::open(&path).await;
-    let catalog =
-        catalog.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    let catalog = places.open_catalog().await?;
     let keyring = keys::load(&catalog, clock.now()).await;
-    let keyring =
-        keyring.map_err(|error| Failure::Failed(format!("{}: {error}", path.display())))?;
+    let keyring = keyring.map_err(|error| failed("load the signing keys", "the catalog", error))?;
     let epochs =
         Epochs::load(&catalog, shard.epoch(), shard.first()).await.map_err(catalog_failed)?;
     let journal = (!settings.memory.is_on()).then(|| folder.join(JOURNAL_DIR));
     let writer = match &journal {
-        Some(journal) => {
-            let started = rows::start(folder, journal, &shard, &catalog);
+        Some(journal) if settings.writer.is_on() => {
+            let started = rows::start(folder, journal, &shard, &catalog, places.rows);
             Some(started.map_err(|error| failed("start threads", "the machine", error))?)
         }
-        None => None,
+        _ => None,
     };
     let passwords =
         Passwords::start(settings.hash_threads as usize, settings.hash_queue_max as usize)
@@ -357,20 +353,22 @@ fn listen(address: SocketAddr, limits: ConnectionLimits) -> Result<Listener, Fai
 }
 
 /// SIGTERM and SIGINT.
-struct Signals {
+pub(crate) struct Signals {
     terminate: Signal,
     interrupt: Signal,
 }
 
 impl Signals {
-    fn listen() -> Result<Signals, Failure> {
+    /// Whoever sends them is heard from now on.
+    pub(crate) fn listen() -> Result<Signals, Failure> {
         let signal =
             |kind| signal(kind).map_err(|error| failed("listen for signals", "the system", error));
         let terminate = signal(SignalKind::terminate())?;
         Ok(Signals { terminate, interrupt: signal(SignalKind::interrupt())? })
     }
 
-    async fn next(&mut self) {
+    /// Waits for the next one.
+    pub(crate) async fn next(&mut self) {
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
@@ -388,7 +386,7 @@ fn raise_handle_limit() {
 }
 
 fn catalog_failed(error: CatalogError) -> Failure {
-    Failure::Failed(format!("the catalog in the data folder: {error}"))
+    Failure::Failed(error.to_string())
 }
 
 fn failed(what: &str, place: &str, error: impl std::fmt::Display) -> Failure {

@@ -54,6 +54,27 @@ impl Reader {
         }
     }
 
+    /// The next frame that another process has written, committed or not; `None` means: nothing
+    /// new, ask again later. Every frame before one that is given is durable, and
+    /// [`sync`](Self::sync) makes it so, too.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError`] if the journal is damaged.
+    pub fn read_written(&mut self) -> Result<Option<Frame>, JournalError> {
+        self.read()
+    }
+
+    /// Makes the frame that was given last durable, as its writer is about to do: from then on it
+    /// is part of the journal whatever becomes of that process.
+    ///
+    /// # Errors
+    ///
+    /// [`JournalError::Io`].
+    pub fn sync(&self) -> Result<(), JournalError> {
+        self.scanner.sync()
+    }
+
     /// The last event that was given, or after which reading began.
     pub fn position(&self) -> Seq {
         self.after

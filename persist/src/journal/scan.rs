@@ -120,6 +120,13 @@ impl Scanner {
         (current.offset > SEGMENT_HEAD_BYTES).then_some(self.given)
     }
 
+    /// Makes what was written into the current segment durable.
+    pub(super) fn sync(&self) -> Result<(), JournalError> {
+        let Some(current) = &self.current else { return Ok(()) };
+        let synced = current.file.sync_data();
+        synced.map_err(|error| JournalError::io("sync", &current.path, error))
+    }
+
     /// Ends the walk where the next frame would begin.
     pub(super) fn into_current(self) -> Option<Current> {
         self.current

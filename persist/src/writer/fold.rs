@@ -47,6 +47,11 @@ impl Readable {
         }
     }
 
+    /// When the last event was decided.
+    pub(super) fn last_time(&self) -> Option<TimeMs> {
+        self.events.last().map(|event| event.at)
+    }
+
     /// Adds what this record needs to `needs`; `told` has the entries that came before it.
     pub(super) fn needs(&self, told: &mut HashSet<EntryKey>, needs: &mut Needs) {
         for event in &self.events {

@@ -1,4 +1,5 @@
-//! The journal as a writer's source.
+//! The journal as a writer's source: of this process, which knows what is committed, or of
+//! another.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,9 +7,10 @@ use std::path::PathBuf;
 use tmomi_engine::ids::Seq;
 
 use super::{Record, Source, SourceError};
+use crate::frame::Frame;
 use crate::journal::{JournalError, Reader};
 
-/// The journal in a folder, which this process or another may be writing.
+/// The journal in a folder, whose committed end is known.
 pub struct JournalSource {
     dir: PathBuf,
     shard: u32,
@@ -62,17 +64,81 @@ impl Source for JournalSource {
         let Some(reader) = &mut self.reader else { return Ok(None) };
         let next = Reader::position(reader).next();
         let frame = reader.read_to((self.committed)()).map_err(|error| refuse(error, next));
-        let Some(frame) = frame? else { return Ok(None) };
-        if frame.shard != self.shard {
-            let reason = format!("the frame belongs to shard {}", frame.shard);
-            return Err(SourceError::Unreadable { seq: next, reason, bytes: Vec::new() });
-        }
-        Ok(Some(Record { epoch: frame.epoch, batch: frame.batch }))
+        frame?.map(|frame| record(frame, self.shard, next)).transpose()
     }
 
     fn written(&mut self, position: Seq) {
         (self.written)(position);
     }
+}
+
+/// The journal in a folder that another process writes, and does not say how far it has come.
+///
+/// A frame is written only when every frame before it is durable. So a frame that has another
+/// behind it is committed, and the last one is once it is synced, whoever does that.
+#[derive(Default)]
+pub struct JournalTail {
+    dir: PathBuf,
+    shard: u32,
+    /// `None` before the first seek.
+    reader: Option<Reader>,
+    /// Read, and not known to be durable yet.
+    last: Option<Frame>,
+}
+
+impl fmt::Debug for JournalTail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JournalTail").field("dir", &self.dir).finish_non_exhaustive()
+    }
+}
+
+impl JournalTail {
+    /// The journal of `shard` in `dir`. There may be none yet.
+    pub fn new(dir: PathBuf, shard: u32) -> JournalTail {
+        JournalTail { dir, shard, reader: None, last: None }
+    }
+}
+
+impl Source for JournalTail {
+    fn seek(&mut self, after: Seq) -> Result<(), SourceError> {
+        (self.reader, self.last) = (None, None);
+        let refused = |error| refuse(error, after.next());
+        if after > Seq(0) {
+            let mut reader = Reader::open(&self.dir, Seq(after.0 - 1)).map_err(refused)?;
+            if reader.read_written().map_err(refused)?.is_none() {
+                let dir = self.dir.display();
+                let reason = format!("rows stand for event {after}, {dir} ends before it");
+                return Err(SourceError::Unreadable { seq: after, reason, bytes: Vec::new() });
+            }
+        }
+        self.reader = Some(Reader::open(&self.dir, after).map_err(refused)?);
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<Record>, SourceError> {
+        let Some(reader) = &mut self.reader else { return Ok(None) };
+        let next = Reader::position(reader).next();
+        let Some(last) = self.last.take() else {
+            self.last = reader.read_written().map_err(|error| refuse(error, next))?;
+            // What is behind it says whether it is durable.
+            return if self.last.is_some() { self.next() } else { Ok(None) };
+        };
+        match reader.read_written() {
+            Ok(Some(behind)) => self.last = Some(behind),
+            // What cannot be read behind it, the next call says.
+            Ok(None) | Err(_) => reader.sync().map_err(|error| refuse(error, next))?,
+        }
+        let first = last.batch.first_seq().unwrap_or_default();
+        record(last, self.shard, first).map(Some)
+    }
+}
+
+fn record(frame: Frame, shard: u32, next: Seq) -> Result<Record, SourceError> {
+    if frame.shard != shard {
+        let reason = format!("the frame belongs to shard {}", frame.shard);
+        return Err(SourceError::Unreadable { seq: next, reason, bytes: Vec::new() });
+    }
+    Ok(Record { epoch: frame.epoch, batch: frame.batch })
 }
 
 fn refuse(error: JournalError, seq: Seq) -> SourceError {

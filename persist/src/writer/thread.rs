@@ -30,13 +30,13 @@ where
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let state = writer.state();
     let (stop, stopped) = oneshot::channel();
-    let guard = FailOnPanic(Arc::clone(&state));
+    let (guard, seen) = (FailOnPanic(Arc::clone(&state)), Arc::clone(&state));
     let body = move || {
         let _guard = guard;
         runtime.block_on(async {
             tokio::select! {
                 // Stopping in the middle of a batch loses only work: the batch comes again.
-                _ = stopped => *writer.state.status.lock() = Status::Stopped,
+                _ = stopped => *seen.status.lock() = Status::Stopped,
                 _ = writer.run() => {}
             }
         });

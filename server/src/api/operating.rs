@@ -7,7 +7,7 @@ use axum::response::{IntoResponse, Response};
 use tmomi_persist::writer::Status;
 
 use crate::app::{App, AppState};
-use crate::metrics::Levels;
+use crate::metrics::{Levels, of_writer};
 
 /// What Prometheus' text format calls itself.
 const PROMETHEUS: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -51,7 +51,10 @@ fn rows_state(app: &App) -> String {
 /// Counters and latencies for Prometheus
 #[utoipa::path(get, path = "/metrics", tag = "operating", responses((status = 200)))]
 pub(crate) async fn metrics(State(app): State<AppState>) -> Response {
-    let text = app.metrics.render(&levels(&app), app.clock.since_start());
+    let mut text = app.metrics.render(&levels(&app), app.clock.since_start());
+    if let Some(writer) = &app.writer {
+        text.push_str(&of_writer(writer));
+    }
     let mut response = text.into_response();
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(PROMETHEUS));
     response
@@ -69,8 +72,5 @@ fn levels(app: &App) -> Levels {
     levels.applied = app.shard.applied().0;
     levels.epoch = app.shard.epoch().0;
     levels.waiting_replies = app.shard.waiting() as u64;
-    let writer = app.writer.as_ref();
-    levels.written = writer.map_or(0, |writer| writer.position().0);
-    levels.writer_well = writer.is_none_or(|writer| writer.status() == Status::Running);
     levels
 }
