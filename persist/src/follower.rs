@@ -6,7 +6,7 @@
 //!                                  -> snapshot thread: now and then a number
 //! ```
 //!
-//! The snapshot of a number is made from what is on the disk, which is the same image: to encode
+//! The snapshot of a number is made from what is in the log, which is the same image: to encode
 //! the one in use would keep everybody waiting, for seconds when millions of orders are in it.
 //!
 //! It is the only one who writes the image. An event that contradicts the image ends the shard:
@@ -19,12 +19,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 
 use crossbeam::channel::{self, Receiver, Sender, TrySendError};
-use parking_lot::{RwLock, RwLockWriteGuard};
+use parking_lot::{Mutex, RwLock, RwLockWriteGuard};
 use tmomi_engine::event::Batch;
 use tmomi_engine::ids::Seq;
 use tokio::sync::broadcast;
 
 use crate::frame;
+use crate::history::History;
 use crate::image::{Divergence, Image, slices};
 use crate::journal::{self, Media};
 use crate::log::Committed;
@@ -65,9 +66,22 @@ pub(crate) struct LiveImage {
     pub(crate) watermark: Arc<Watermark>,
     pub(crate) watchers: broadcast::Sender<Arc<Batch>>,
     diverged: AtomicBool,
-    /// Somebody reads the journal from this event on: segments with it stay. Zero, and so all of
-    /// them, until it is known.
-    journal_read_from: AtomicU64,
+    /// Where those who read the journal have got to.
+    journal_readers: Mutex<Vec<JournalFloor>>,
+}
+
+/// One who reads the journal: from which event on it must stay. Zero, and so all of it, until he
+/// says.
+#[derive(Clone, Debug)]
+pub struct JournalFloor(Arc<AtomicU64>);
+
+impl JournalFloor {
+    /// Event `seq` is still to be read: segments with it or later events stay. The number only
+    /// rises.
+    pub fn keep_from(&self, seq: Seq) {
+        // Relaxed: a segment too many for a while does no harm.
+        self.0.fetch_max(seq.0, Ordering::Relaxed);
+    }
 }
 
 impl LiveImage {
@@ -77,14 +91,23 @@ impl LiveImage {
         let (watchers, _) = broadcast::channel(batches_max);
         let diverged = AtomicBool::new(false);
         let image = RwLock::new(image);
-        let journal_read_from = AtomicU64::new(0);
-        Arc::new(LiveImage { image, watermark, watchers, diverged, journal_read_from })
+        let journal_readers = Mutex::default();
+        Arc::new(LiveImage { image, watermark, watchers, diverged, journal_readers })
     }
 
-    /// Segments of the journal with event `seq` or later stay, whatever the snapshots say.
-    pub(crate) fn keep_journal_from(&self, seq: Seq) {
-        // Relaxed: a segment too many for a while does no harm.
-        self.journal_read_from.fetch_max(seq.0, Ordering::Relaxed);
+    /// One more who reads the journal: what he has not read stays, whatever the snapshots say, for
+    /// as long as the shard is open.
+    pub(crate) fn journal_reader(&self) -> JournalFloor {
+        let floor = JournalFloor(Arc::default());
+        self.journal_readers.lock().push(floor.clone());
+        floor
+    }
+
+    /// The first event that somebody has yet to read; zero if nobody reads.
+    fn journal_read_from(&self) -> Seq {
+        let readers = self.journal_readers.lock();
+        let floors = readers.iter().map(|floor| floor.0.load(Ordering::Relaxed));
+        Seq(floors.min().unwrap_or(0))
     }
 
     /// Whether an event contradicted the image.
@@ -241,8 +264,10 @@ impl Snapshotter {
 pub(crate) struct Store {
     pub(crate) snapshots: Snapshots,
     pub(crate) config: SnapshotConfig,
-    pub(crate) journal_dir: PathBuf,
-    pub(crate) media: Arc<dyn Media>,
+    /// The log that they are made from.
+    pub(crate) history: Arc<dyn History>,
+    /// The folder of that log, if it is a journal, and how its files are changed.
+    pub(crate) journal: Option<(PathBuf, Arc<dyn Media>)>,
 }
 
 /// Writes snapshots, and removes what they make superfluous.
@@ -272,8 +297,8 @@ impl Archive {
     /// A failed snapshot costs nothing but time at the next start, so it is logged and the next
     /// is tried.
     fn write_at(&self, seq: Seq) {
-        let Store { snapshots, journal_dir, .. } = &self.store;
-        match recovery::image_at(snapshots, journal_dir, seq) {
+        let Store { snapshots, history, .. } = &self.store;
+        match recovery::image_at(snapshots, &**history, seq) {
             Ok(image) => self.write(Encoded::of(&image)),
             Err(error) => tracing::error!(%error, "no snapshot; the next start takes longer"),
         }
@@ -294,12 +319,11 @@ impl Archive {
     /// need.
     fn remove_segments(&self, kept: &[SnapshotInfo]) {
         let Some(oldest) = kept.get(SNAPSHOTS_KEPT - 1) else { return };
+        let Some((journal_dir, media)) = &self.store.journal else { return };
         if !self.store.config.remove_segments {
             return;
         }
-        let read_from = Seq(self.live.journal_read_from.load(Ordering::Relaxed));
-        let from = oldest.seq.next().min(read_from);
-        let Store { journal_dir, media, .. } = &self.store;
+        let from = oldest.seq.next().min(self.live.journal_read_from());
         if let Err(error) = journal::retain_from_on(&**media, journal_dir, from) {
             tracing::error!(%error, "segments of the journal are not removed");
         }

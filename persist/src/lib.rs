@@ -5,8 +5,11 @@ pub mod clock;
 pub mod database;
 pub mod follower;
 pub mod frame;
+pub mod history;
 pub mod image;
 pub mod journal;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 pub mod layout_codec;
 pub mod log;
 pub mod plan;

@@ -26,7 +26,7 @@ pub trait Log: Send {
     ///
     /// # Errors
     ///
-    /// [`LogError::NoSpace`]: nothing was written, the same call may be made again.
+    /// [`LogError::Stalled`]: nothing was written, the same call may be made again.
     /// [`LogError::Fatal`]: nothing will ever be written again.
     fn append(&mut self, epoch: Epoch, batch: &Batch) -> Result<(), LogError>;
 
@@ -34,6 +34,8 @@ pub trait Log: Send {
     ///
     /// # Errors
     ///
+    /// [`LogError::Stalled`]: not durable yet, and nothing is lost; the same call may be made again.
+    /// [`LogError::Overtaken`]: before the first commit of an owner.
     /// [`LogError::Fatal`]: nobody knows what is durable of what was appended since the last
     /// commit, and every later call fails as well.
     fn commit(&mut self) -> Result<(), LogError>;
@@ -51,9 +53,13 @@ pub trait Log: Send {
 /// Why a log did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LogError {
-    /// There is no room. Nothing was written and nothing is lost; try again later.
+    /// The disk is full or the brokers are away. Nothing is lost; try again later.
     #[error("{0}")]
-    NoSpace(Arc<str>),
+    Stalled(Arc<str>),
+    /// The owner before, or another one, wrote after this one had read the log and before it had
+    /// begun: it must read the log again.
+    #[error("{0}")]
+    Overtaken(Arc<str>),
     /// The log is of no use any more. Nothing may be acknowledged.
     #[error("{0}")]
     Fatal(Arc<str>),
@@ -96,7 +102,7 @@ pub struct CommitSample {
     pub events: usize,
     /// Bytes of the frames.
     pub bytes: usize,
-    /// From the first byte written to durable, in ns, waiting for room included.
+    /// From the first byte written to durable, in ns, with all the waiting.
     pub took_ns: u64,
 }
 
@@ -114,7 +120,7 @@ pub struct LogStatus {
 }
 
 impl LogStatus {
-    /// Whether it waits for room: answer 503, it may go on by itself.
+    /// Whether it waits for room or for brokers: answer 503, it may go on by itself.
     pub fn is_stalled(&self) -> bool {
         self.stalled.load(Ordering::Relaxed)
     }
@@ -158,7 +164,7 @@ pub(crate) struct GroupCommit {
     clock: Arc<dyn Clock>,
     hook: CommitHook,
     status: Arc<LogStatus>,
-    /// What is to be committed: new, or it found no room, in whole or in part.
+    /// What is to be committed: new, or the log has stalled over it.
     group: Option<Group>,
 }
 
@@ -195,8 +201,8 @@ impl GroupCommit {
         self.group = Some(Group { batch, frames: 0, started_ns: self.clock.monotonic_ns() });
     }
 
-    /// Commits the group; `None` if there is none, or no room for it and the next step tries again,
-    /// or the log has failed and there is no further step. Waits for the disk, but not for room.
+    /// Commits the group; `None` if there is none, or the log has stalled and the next step tries
+    /// again, or it has failed and there is no further step. Waits for the disk, but not for room.
     pub(crate) fn step(&mut self) -> Option<Committed> {
         if self.status.is_failed() {
             return None;
@@ -210,9 +216,9 @@ impl GroupCommit {
                 }
                 Some(self.done(group))
             }
-            Err(error @ LogError::NoSpace(_)) => {
+            Err(error @ LogError::Stalled(_)) => {
                 if !self.status.is_stalled() {
-                    tracing::warn!(%error, "the log waits for room");
+                    tracing::warn!(%error, "the log waits");
                 }
                 self.status.stall(error);
                 self.group = Some(group);

@@ -4,9 +4,10 @@ use std::path::Path;
 
 use tmomi_engine::ids::Seq;
 
-use crate::frame;
+use crate::frame::{self, Frame};
+use crate::history::{History, HistoryError, JournalHistory};
 use crate::image::{Divergence, Followed, Image};
-use crate::journal::{JournalError, JournalTail, Reader};
+use crate::journal::{JournalError, JournalTail};
 use crate::snapshot::{SnapshotError, SnapshotInfo, Snapshots};
 
 /// Why a shard cannot begin.
@@ -18,6 +19,10 @@ pub enum RecoveryError {
     /// The journal cannot be read.
     #[error(transparent)]
     Journal(#[from] JournalError),
+    /// The topic cannot be read, or is not the log of what is here.
+    #[cfg(feature = "kafka")]
+    #[error(transparent)]
+    Kafka(#[from] crate::kafka::KafkaError),
     /// The events contradict each other.
     #[error(transparent)]
     Diverged(#[from] Divergence),
@@ -38,7 +43,7 @@ pub struct Recovered {
     pub image: Image,
     /// The snapshot it began with, if there was one.
     pub snapshot: Option<SnapshotInfo>,
-    /// How many events of the journal came after it.
+    /// How many events of the log came after it.
     pub replayed: u64,
     /// Bytes of their frames.
     pub replayed_bytes: u64,
@@ -59,43 +64,96 @@ pub fn recover(
     if let Some(newest) = listed.first().filter(|newest| newest.seq > tail.last) {
         return Err(RecoveryError::JournalBehind { file: newest.file.clone(), last: tail.last });
     }
-    read_to(snapshots, listed.into_iter().next(), journal_dir, tail.last)
+    let journal = JournalHistory(journal_dir.to_owned());
+    read_to(snapshots, listed.into_iter().next(), &journal, tail.last)
 }
 
 /// The image at event `to`, which is committed, or at the end of that event's frame: from the
-/// newest snapshot and what the journal has after it. The journal may be written meanwhile.
+/// newest snapshot and what the log has after it. The log may be written meanwhile.
 ///
 /// # Errors
 ///
 /// As [`recover`].
 pub(crate) fn image_at(
     snapshots: &Snapshots,
-    journal_dir: &Path,
+    history: &dyn History,
     to: Seq,
 ) -> Result<Image, RecoveryError> {
     let newest = snapshots.list()?.into_iter().next();
-    Ok(read_to(snapshots, newest, journal_dir, to)?.image)
+    Ok(read_to(snapshots, newest, history, to)?.image)
 }
 
 fn read_to(
     snapshots: &Snapshots,
     snapshot: Option<SnapshotInfo>,
-    journal_dir: &Path,
+    history: &dyn History,
     to: Seq,
 ) -> Result<Recovered, RecoveryError> {
-    let mut image = match &snapshot {
-        Some(snapshot) => snapshots.read(snapshot)?,
-        None => Image::new(),
-    };
-    let from = image.applied();
-    let mut replayed_bytes = 0;
-    let mut reader = Reader::open(journal_dir, from)?;
-    while let Some(frame) = reader.read_to(to)? {
-        replayed_bytes += frame::encoded_bytes(&frame.batch) as u64;
-        if image.follow(frame.epoch, &frame.batch)? == Followed::Stale {
+    let mut replay = Replay::begin(snapshots, snapshot)?;
+    let mut frames = history.after(replay.applied())?;
+    while let Some(frame) = frames.read_to(to)? {
+        replay.take(&frame)?;
+    }
+    Ok(replay.finish())
+}
+
+/// A snapshot, to which frames are added.
+#[derive(Debug)]
+pub(crate) struct Replay {
+    recovered: Recovered,
+    from: Seq,
+}
+
+impl Replay {
+    /// Begins with `snapshot`, or with nothing.
+    pub(crate) fn begin(
+        snapshots: &Snapshots,
+        snapshot: Option<SnapshotInfo>,
+    ) -> Result<Replay, SnapshotError> {
+        let image = match &snapshot {
+            Some(snapshot) => snapshots.read(snapshot)?,
+            None => Image::new(),
+        };
+        let from = image.applied();
+        Ok(Replay { recovered: Recovered { image, snapshot, ..Recovered::default() }, from })
+    }
+
+    pub(crate) fn applied(&self) -> Seq {
+        self.recovered.image.applied()
+    }
+
+    /// Adds the next frame.
+    pub(crate) fn take(&mut self, frame: &Frame) -> Result<(), RecoveryError> {
+        self.recovered.replayed_bytes += frame::encoded_bytes(&frame.batch) as u64;
+        if self.recovered.image.follow(frame.epoch, &frame.batch)? == Followed::Stale {
             tracing::warn!(epoch = %frame.epoch, "events of an ended reign are left out");
         }
+        Ok(())
     }
-    let replayed = image.applied().0 - from.0;
-    Ok(Recovered { image, snapshot, replayed, replayed_bytes })
+
+    pub(crate) fn finish(mut self) -> Recovered {
+        self.recovered.replayed = self.recovered.image.applied().0 - self.from.0;
+        self.recovered
+    }
+}
+
+#[cfg(feature = "kafka")]
+impl Replay {
+    pub(crate) fn image(&self) -> &Image {
+        &self.recovered.image
+    }
+
+    pub(crate) fn snapshot(&self) -> Option<&SnapshotInfo> {
+        self.recovered.snapshot.as_ref()
+    }
+}
+
+impl From<HistoryError> for RecoveryError {
+    fn from(error: HistoryError) -> RecoveryError {
+        match error {
+            HistoryError::Journal(error) => RecoveryError::Journal(error),
+            #[cfg(feature = "kafka")]
+            HistoryError::Kafka(error) => RecoveryError::Kafka(error),
+        }
+    }
 }

@@ -1,6 +1,5 @@
 //! What every handler shares.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,6 +19,7 @@ use crate::epochs::Epochs;
 use crate::halls::Halls;
 use crate::handles::Handles;
 use crate::idempotency::{InProgress, reused};
+use crate::kafka::StreamState;
 use crate::limits::Limits;
 use crate::metrics::Metrics;
 use crate::opening::{Opening, Turn};
@@ -50,8 +50,8 @@ pub(crate) struct App {
     pub(crate) opening: Opening,
     /// The showtimes.
     pub(crate) halls: Halls,
-    /// Where the journal is; `None` without one.
-    pub(crate) journal: Option<PathBuf>,
+    /// How the stream to Kafka is doing, if there is one.
+    pub(crate) stream: Option<StreamState>,
     /// Tokens and passwords.
     pub(crate) accounts: Accounts,
     /// Requests with a key that are running.

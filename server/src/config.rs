@@ -10,6 +10,7 @@ use serde::Deserialize;
 use tmomi_engine::WRITER_EVENTS_MAX;
 
 use crate::handles::HANDLES_MAX;
+use crate::kafka::{KafkaCompression, KafkaMechanism, KafkaSecurity, KafkaUse};
 
 /// Slots of the event ring at least: room for one decision of every handle and the keeper.
 const RING_SLOTS_MIN: u32 = 1 << 15;
@@ -204,6 +205,33 @@ settings! {
     segment_bytes: u64 = 64 << 20, "TMOMI_SEGMENT_BYTES", "BYTES";
     /// Number of this node, for the journal
     node: u64 = 1, "TMOMI_NODE", "N";
+    /// What Kafka is for: off, a stream of what the journal has, or the log in its place
+    kafka: KafkaUse = KafkaUse::Off, "TMOMI_KAFKA", "off|stream|log";
+    /// Some of the brokers, as host:port
+    kafka_brokers: Several<String> = Several(Vec::new()), "TMOMI_KAFKA_BROKERS", "BROKERS";
+    /// The topic; it is made if it is not there
+    kafka_topic: String = "tmomi".to_owned(), "TMOMI_KAFKA_TOPIC", "TEXT";
+    /// Partitions of the topic; never to be changed once there are events
+    kafka_partitions: u32 = 1, "TMOMI_KAFKA_PARTITIONS", "N";
+    /// Brokers that have each partition, if the topic is made; 3 lets one fail
+    kafka_replication: u16 = 1, "TMOMI_KAFKA_REPLICATION", "N";
+    /// How records are made smaller
+    kafka_compression: KafkaCompression = KafkaCompression::None,
+        "TMOMI_KAFKA_COMPRESSION", "none|gzip|snappy|lz4";
+    /// Whether brokers are spoken to over TLS
+    kafka_security: KafkaSecurity = KafkaSecurity::Plaintext,
+        "TMOMI_KAFKA_SECURITY", "plaintext|tls";
+    /// How brokers know who asks
+    kafka_sasl_mechanism: KafkaMechanism = KafkaMechanism::None,
+        "TMOMI_KAFKA_SASL_MECHANISM", "none|plain|scram-sha-256|scram-sha-512";
+    /// Name for the brokers
+    kafka_user: String = String::new(), "TMOMI_KAFKA_USER", "NAME";
+    /// Password for the brokers. Others on the machine can read a flag: use the environment
+    kafka_password: Secret = Secret(String::new()), "TMOMI_KAFKA_PASSWORD", "PASSWORD";
+    /// File with the certificates that the brokers' are checked against; the system's unless said
+    kafka_ca_file: Maybe<PathBuf> = Maybe(None), "TMOMI_KAFKA_CA_FILE", "FILE";
+    /// Further properties of librdkafka, as name=value
+    kafka_properties: Several<Secret> = Several(Vec::new()), "TMOMI_KAFKA_PROPERTIES", "PAIRS";
 }
 
 /// Why the settings are not usable. The text names the setting, where it stands and what to do.
@@ -311,7 +339,8 @@ impl Settings {
         let passing = self.memory.is_on() && !self.database.0.is_empty();
         range(!passing, "database", "is of no use with memory, which keeps nothing")?;
         let admin = self.admin_email.0.is_none() == self.admin_password.0.is_empty();
-        range(admin, "admin_email", "and admin_password go together: give both or neither")
+        range(admin, "admin_email", "and admin_password go together: give both or neither")?;
+        crate::kafka::check(self)
     }
 }
 

@@ -23,6 +23,7 @@ pub(crate) mod handles;
 pub(crate) mod idempotency;
 pub(crate) mod inspect;
 pub(crate) mod json;
+pub mod kafka;
 pub(crate) mod leftover;
 pub(crate) mod limits;
 pub(crate) mod listener;

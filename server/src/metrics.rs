@@ -126,6 +126,10 @@ pub(crate) struct Levels {
     pub(crate) showtimes: u64,
     /// Replies that wait for a commit.
     pub(crate) waiting_replies: u64,
+    /// The last event that Kafka has, if there is a stream to it.
+    pub(crate) published: Option<u64>,
+    /// Whether the publisher is at work and its brokers answer.
+    pub(crate) stream_well: bool,
 }
 
 /// Everything that is counted.
@@ -138,6 +142,7 @@ pub(crate) struct Metrics {
     pub(crate) reply: Spread,
     sync: Spread,
     commit_events: Spread,
+    publish: Spread,
     commit_bytes: AtomicU64,
     /// Open seat streams.
     pub(crate) seat_streams: Gauge,
@@ -158,6 +163,7 @@ impl Metrics {
             reply: Spread::times(),
             sync: Spread::times(),
             commit_events: Spread::counts(),
+            publish: Spread::times(),
             commit_bytes: AtomicU64::new(0),
             seat_streams: Gauge::default(),
             line_streams: Gauge::default(),
@@ -177,6 +183,12 @@ impl Metrics {
         self.sync.record_values(sample.took_ns, 1);
         self.commit_events.record_values(sample.events as u64, 1);
         self.commit_bytes.fetch_add(sample.bytes as u64, Ordering::Relaxed);
+    }
+
+    /// Kafka has acknowledged a record of the stream.
+    #[cfg_attr(not(feature = "kafka"), allow(dead_code, reason = "there is no stream"))]
+    pub(crate) fn published(&self, took_ns: u64) {
+        self.publish.record_values(took_ns, 1);
     }
 
     /// A request was answered.
@@ -199,6 +211,10 @@ impl Metrics {
         self.sync.render(&mut out, name, "From the first byte written to durable.");
         let name = "tmomi_log_commit_events";
         self.commit_events.render(&mut out, name, "Events of one commit.");
+        if levels.published.is_some() {
+            let name = "tmomi_stream_publish_seconds";
+            self.publish.render(&mut out, name, "From given to Kafka to acknowledged.");
+        }
         head(&mut out, "tmomi_answers_total", "counter", "Answers by class of status.");
         for (class, count) in CLASSES.iter().zip(&self.answers) {
             let count = count.load(Ordering::Relaxed);
@@ -230,7 +246,19 @@ impl Metrics {
             ("tmomi_connections", gauge(&self.connections), "Open connections."),
             ("tmomi_uptime_seconds", up.as_secs(), "How long the process has run."),
         ];
-        let kinds = [("counter", &counters[..]), ("gauge", &gauges[..])];
+        let published = levels.published.unwrap_or_default();
+        let lag = levels.applied.saturating_sub(published);
+        let stream = [
+            ("tmomi_stream_seq", published, "The last event that Kafka has acknowledged."),
+            ("tmomi_stream_lag_events", lag, "Committed events that Kafka has yet to get."),
+            (
+                "tmomi_stream_up",
+                levels.stream_well.into(),
+                "0 if the publisher waits for its brokers, or has left.",
+            ),
+        ];
+        let stream = if levels.published.is_some() { &stream[..] } else { &[] };
+        let kinds = [("counter", &counters[..]), ("gauge", &gauges[..]), ("gauge", stream)];
         for (kind, values) in kinds {
             for (name, value, help) in values {
                 head(out, name, kind, help);

@@ -1,19 +1,20 @@
 //! Where catalog and rows are, and the writer's thread: the journal's events become rows.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
 use tmomi_persist::catalog::{Catalog, OpenError};
 use tmomi_persist::database::{Place, Server};
-use tmomi_persist::shard::Shard;
+use tmomi_persist::shard::{JOURNAL_DIR, Shard};
 use tmomi_persist::writer::{
-    self, CatalogNames, DeadLetters, JournalSource, SqlSink, Status, Writer, WriterConfig,
+    self, CatalogNames, DeadLetters, JournalSource, Source, SqlSink, Status, Writer, WriterConfig,
     WriterHandle, WriterState,
 };
 
 use crate::cli::Failure;
+use crate::clock::SystemClock;
 use crate::config::Settings;
 
 /// The catalog's file in the data folder.
@@ -75,25 +76,44 @@ impl Places {
     }
 }
 
-/// Starts the writer of a data folder. The database of its rows may be away: then it waits.
+/// What a writer needs besides its log.
+pub(crate) struct Output {
+    /// The data folder, for what cannot become rows.
+    pub(crate) data: PathBuf,
+    /// Names and prices.
+    pub(crate) catalog: Catalog,
+    /// Where the rows go. It may be away: then the writer waits.
+    pub(crate) rows: Place,
+    /// How long the database takes is measured by it.
+    pub(crate) clock: Arc<SystemClock>,
+}
+
+impl Output {
+    /// Starts a writer behind `source`.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub(crate) fn spawn(self, source: impl Source + 'static) -> io::Result<WriterHandle> {
+        let sink = SqlSink::at(self.rows, 0);
+        let names = CatalogNames::new(self.catalog);
+        let dead = DeadLetters::new(self.data.join(DEAD_LETTERS_DIR));
+        let config = WriterConfig::default();
+        writer::spawn(Writer::new(config, source, sink, names, dead, self.clock))
+    }
+}
+
+/// Starts the writer behind the journal of `shard`.
 ///
 /// # Errors
 ///
 /// If the system gives no thread.
-pub(crate) fn start(
-    data: &Path,
-    journal: &Path,
-    shard: &Arc<Shard>,
-    catalog: &Catalog,
-    rows: Place,
-) -> io::Result<WriterHandle> {
-    let (of_source, keeper) = (Arc::clone(shard), Arc::clone(shard));
-    let source = JournalSource::new(journal.to_owned(), 0, move || of_source.applied())
-        .on_written(move |position| keeper.keep_journal_from(position.next()));
-    let sink = SqlSink::at(rows, 0);
-    let names = CatalogNames::new(catalog.clone());
-    let dead = DeadLetters::new(data.join(DEAD_LETTERS_DIR));
-    writer::spawn(Writer::new(WriterConfig::default(), source, sink, names, dead))
+pub(crate) fn start(shard: &Arc<Shard>, output: Output) -> io::Result<WriterHandle> {
+    let (of_source, floor) = (Arc::clone(shard), shard.journal_reader());
+    let journal = output.data.join(JOURNAL_DIR);
+    let source = JournalSource::new(journal, 0, move || of_source.applied())
+        .on_written(move |position| floor.keep_from(position.next()));
+    output.spawn(source)
 }
 
 /// Waits until the rows stand for everything that was answered, for 2 s at most; `false` if it gave
@@ -117,7 +137,6 @@ pub(crate) async fn catch_up(writer: &WriterState, shard: &Shard) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SystemClock;
     use tmomi_engine::OpenShowtime;
     use tmomi_engine::event::LineSettings;
     use tmomi_engine::ids::{BuyerId, Epoch, Seq, ShowtimeId, TierIndex, TimeMs};
@@ -125,8 +144,7 @@ mod tests {
     use tmomi_persist::layout_codec;
     use tmomi_persist::shard::ShardConfig;
     use tmomi_persist::writer::{
-        EntryKey, House, Names, NamesError, Record, Rows, Sink, SinkError, Source, SourceError,
-        Stamp,
+        EntryKey, House, Names, NamesError, Record, Rows, Sink, SinkError, SourceError, Stamp,
     };
     use tokio::sync::Notify;
 
@@ -195,7 +213,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let dead = DeadLetters::new(folder.path().to_owned());
         let sink = Later(answered, Arc::clone(&seen));
-        let mut writer = Writer::new(WriterConfig::default(), Dry, sink, Dry, dead);
+        let mut writer = Writer::new(WriterConfig::default(), Dry, sink, Dry, dead, clock);
         let state = writer.state();
         let others = async {
             open_showtime(&shard).await;

@@ -13,7 +13,7 @@ use tmomi_persist::catalog::{CatalogError, NewUser, Noun, Role};
 use tmomi_persist::follower::SnapshotConfig;
 use tmomi_persist::journal::JournalConfig;
 use tmomi_persist::recovery::RecoveryError;
-use tmomi_persist::shard::{JOURNAL_DIR, LogConfig, OpenError, Shard, ShardConfig};
+use tmomi_persist::shard::{LogConfig, OpenError, Shard, ShardConfig};
 use tmomi_persist::snapshot::SnapshotError;
 use tmomi_persist::writer::WriterHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -31,13 +31,14 @@ use crate::front::Front;
 use crate::halls::Halls;
 use crate::handles::{HANDLES_MAX, Handles};
 use crate::idempotency::InProgress;
+use crate::kafka::{KafkaUse, Stream};
 use crate::limits::Limits;
 use crate::listener::{ConnectionLimits, Listener};
 use crate::metrics::Metrics;
 use crate::opening::Opening;
-use crate::rows::Places;
+use crate::rows::{Output, Places};
 use crate::stop::Stop;
-use crate::{background, demo, opening, ringing, rows};
+use crate::{background, demo, kafka, opening, ringing, rows};
 
 /// Connections of the listener for whoever runs the server.
 const INSIDE_CONNECTIONS_MAX: u32 = 64;
@@ -65,13 +66,17 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
     let passing = settings.memory.is_on().then(PassingFolder::make).transpose()?;
     let folder = passing.as_ref().map_or(settings.data.clone(), |passing| passing.0.clone());
     let running = runtime.block_on(Running::start(settings, &folder))?;
-    let (app, writer) = runtime.block_on(running.until_stopped())?;
+    let (app, writer, stream) = runtime.block_on(running.until_stopped())?;
     let (catalog, shard) = (app.catalog.clone(), Arc::clone(&app.shard));
     // The writer reads the journal and the catalog, so it ends before them.
     if let Some(writer) = &writer {
         runtime.block_on(rows::catch_up(writer.state(), &shard));
     }
     drop(writer);
+    // So does the publisher, and it keeps its place in the topic.
+    if let Some(stream) = stream {
+        runtime.block_on(stream.end(&shard));
+    }
     runtime.block_on(catalog.close());
     drop(app);
     runtime.shutdown_timeout(TASKS_GRACE);
@@ -84,6 +89,7 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
 struct Running {
     app: AppState,
     writer: Option<WriterHandle>,
+    stream: Option<Stream>,
     listener: Listener,
     inside: Option<Listener>,
     signals: Signals,
@@ -104,7 +110,7 @@ impl Running {
         });
         let inside = inside.transpose()?;
         let fresh = is_fresh(folder)?;
-        let (app, writer) = build(settings, folder).await?;
+        let (app, writer, stream) = build(settings, folder).await?;
         set_admin(&app).await?;
         let count = opening::open_all(&app).await;
         match count {
@@ -118,13 +124,13 @@ impl Running {
         if fresh && app.settings.demo.is_on() {
             demo::create(&app).await?.announce(address);
         }
-        Ok(Running { app, writer, listener, inside, signals })
+        Ok(Running { app, writer, stream, listener, inside, signals })
     }
 
     /// Serves, and lets running requests and streams end in time after a signal. Gives what is to
     /// be closed then.
-    async fn until_stopped(self) -> Result<(AppState, Option<WriterHandle>), Failure> {
-        let Running { app, writer, listener, inside, mut signals } = self;
+    async fn until_stopped(self) -> Result<Parts, Failure> {
+        let Running { app, writer, stream, listener, inside, mut signals } = self;
         let stop = app.stop.clone();
         let grace = Duration::from_secs(app.settings.shutdown_s.into());
         let front = Arc::new(Front::new(Arc::clone(&app), api::router(Arc::clone(&app))));
@@ -146,15 +152,15 @@ impl Running {
         for task in [Some(main), inside, Some(background)].into_iter().flatten() {
             task.await.map_err(|error| failed("end in order", "a task of the server", error))?;
         }
-        Ok((app, writer))
+        Ok((app, writer, stream))
     }
 }
 
+/// What is put together at the start and taken apart at the end.
+type Parts = (AppState, Option<WriterHandle>, Option<Stream>);
+
 /// Opens what is on the disk and puts the parts together.
-async fn build(
-    settings: Settings,
-    folder: &Path,
-) -> Result<(AppState, Option<WriterHandle>), Failure> {
+async fn build(settings: Settings, folder: &Path) -> Result<Parts, Failure> {
     let places = Places::of(&settings, folder)?;
     let clock = Arc::new(SystemClock::start());
     let metrics = Arc::new(Metrics::new());
@@ -164,22 +170,26 @@ async fn build(
     let keyring = keyring.map_err(|error| failed("load the signing keys", "the catalog", error))?;
     let epochs =
         Epochs::load(&catalog, shard.epoch(), shard.first()).await.map_err(catalog_failed)?;
-    let journal = (!settings.memory.is_on()).then(|| folder.join(JOURNAL_DIR));
-    let writer = match &journal {
-        Some(journal) if settings.writer.is_on() => {
-            let started = rows::start(folder, journal, &shard, &catalog, places.rows);
-            Some(started.map_err(|error| failed("start threads", "the machine", error))?)
-        }
-        _ => None,
+    let no_thread = |error| failed("start threads", "the machine", error);
+    // Both read the journal: each is known to the shard before either lets any of it go.
+    let stream = kafka::start_stream(&settings, folder, &shard, &clock, &metrics);
+    let stream = stream.map_err(no_thread)?;
+    let output = Output {
+        data: folder.to_owned(),
+        catalog: catalog.clone(),
+        rows: places.rows,
+        clock: Arc::clone(&clock),
     };
+    let writer = start_writer(&settings, &shard, output).map_err(no_thread)?;
     let passwords =
         Passwords::start(settings.hash_threads as usize, settings.hash_queue_max as usize)
-            .map_err(|error| failed("start threads", "the machine", error))?;
+            .map_err(no_thread)?;
     let app = App {
         handles: Handles::new(shard.engine().clone()),
         accounts: Accounts::new(keyring, passwords),
         limits: Arc::new(Limits::new(&settings)),
         writer: writer.as_ref().map(|writer| Arc::clone(writer.state())),
+        stream: stream.as_ref().map(Stream::state),
         opening: Opening::default(),
         halls: Halls::default(),
         in_progress: InProgress::new(),
@@ -193,10 +203,25 @@ async fn build(
         catalog,
         shard,
         epochs,
-        journal,
         metrics,
     };
-    Ok((Arc::new(app), writer))
+    Ok((Arc::new(app), writer, stream))
+}
+
+/// Starts the writer of rows behind the log, unless another process has it, or nothing is kept.
+fn start_writer(
+    settings: &Settings,
+    shard: &Arc<Shard>,
+    output: Output,
+) -> io::Result<Option<WriterHandle>> {
+    if settings.memory.is_on() || !settings.writer.is_on() {
+        return Ok(None);
+    }
+    let started = match settings.kafka {
+        KafkaUse::Log => kafka::start_writer(settings, output),
+        KafkaUse::Off | KafkaUse::Stream => rows::start(shard, output),
+    };
+    started.map(Some)
 }
 
 fn open_shard(
@@ -207,6 +232,8 @@ fn open_shard(
 ) -> Result<Arc<Shard>, Failure> {
     let mut config = if settings.memory.is_on() {
         ShardConfig::memory()
+    } else if let Some(log) = kafka::log(settings, folder) {
+        ShardConfig::new(log)
     } else {
         ShardConfig::new(LogConfig::Journal {
             dir: folder.to_owned(),
@@ -227,12 +254,15 @@ fn open_shard(
     let shard = Shard::open(config, clock).map_err(|error| shard_failed(&error, folder))?;
     let (replayed, snapshot) = shard.replayed();
     let from = snapshot.map_or(0, |snapshot| snapshot.seq.0);
-    tracing::info!(epoch = shard.epoch().0, from, replayed, "the journal is read");
+    tracing::info!(epoch = shard.epoch().0, from, replayed, "the log is read");
     Ok(Arc::new(shard))
 }
 
 fn shard_failed(error: &OpenError, folder: &Path) -> Failure {
     let folder = folder.display();
+    if let Some(hint) = kafka::failure_hint(error) {
+        return Failure::Failed(hint);
+    }
     match error {
         OpenError::Recovery(RecoveryError::Journal(error)) => {
             crate::inspect::journal_failure(error)

@@ -8,16 +8,15 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use tmomi_persist::catalog::{Catalog, OpenError};
 use tmomi_persist::shard::JOURNAL_DIR;
-use tmomi_persist::writer::{
-    self, CatalogNames, DeadLetters, JournalTail, SqlSink, Status, Writer, WriterConfig,
-    WriterError, WriterHandle, WriterState,
-};
+use tmomi_persist::writer::{JournalTail, Status, WriterError, WriterHandle, WriterState};
 use tokio::net::TcpListener;
 
 use crate::cli::{Failure, say};
+use crate::clock::SystemClock;
 use crate::config::Settings;
+use crate::kafka::{self, KafkaUse};
 use crate::metrics;
-use crate::rows::{DEAD_LETTERS_DIR, Places};
+use crate::rows::{DEAD_LETTERS_DIR, Output, Places};
 use crate::serve::Signals;
 
 /// How often it looks whether the writer has left.
@@ -49,9 +48,10 @@ async fn until_stopped(settings: Settings) -> Result<(), Failure> {
         catalog = open_catalog(&places) => catalog?,
         () = signals.next() => return Ok(()),
     };
-    let writer = start(&settings, &catalog, &places)?;
+    let into = places.rows.to_string();
+    let writer = start(&settings, &catalog, places)?;
     let state = Arc::clone(writer.state());
-    say(&format!("Tmomi writes {} into {}", settings.data.display(), places.rows));
+    say(&format!("Tmomi writes {} into {into}", settings.data.display()));
     let serving = async {
         match inside {
             // It serves until it is dropped.
@@ -86,12 +86,18 @@ async fn open_catalog(places: &Places) -> Result<Catalog, Failure> {
     }
 }
 
-fn start(settings: &Settings, catalog: &Catalog, places: &Places) -> Result<WriterHandle, Failure> {
-    let source = JournalTail::new(settings.data.join(JOURNAL_DIR), 0);
-    let sink = SqlSink::at(places.rows.clone(), 0);
-    let names = CatalogNames::new(catalog.clone());
-    let dead = DeadLetters::new(settings.data.join(DEAD_LETTERS_DIR));
-    let started = writer::spawn(Writer::new(WriterConfig::default(), source, sink, names, dead));
+/// Behind the topic where there is one, or else behind the journal.
+fn start(settings: &Settings, catalog: &Catalog, places: Places) -> Result<WriterHandle, Failure> {
+    let output = Output {
+        data: settings.data.clone(),
+        catalog: catalog.clone(),
+        rows: places.rows,
+        clock: Arc::new(SystemClock::start()),
+    };
+    let started = match settings.kafka {
+        KafkaUse::Off => output.spawn(JournalTail::new(settings.data.join(JOURNAL_DIR), 0)),
+        KafkaUse::Stream | KafkaUse::Log => kafka::start_writer(settings, output),
+    };
     started.map_err(|error| Failure::Failed(format!("no thread for the writer: {error}")))
 }
 

@@ -259,7 +259,7 @@ impl Journal {
     }
 
     fn no_space(&self, error: &io::Error) -> LogError {
-        LogError::NoSpace(format!("no room in {}: {error}", self.dir.display()).into())
+        LogError::Stalled(format!("no room in {}: {error}", self.dir.display()).into())
     }
 
     /// Writes what is in the buffer behind the last frame.

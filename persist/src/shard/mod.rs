@@ -11,6 +11,7 @@
 //! [`Shard::open`] brings the image back, builds the engine from it, and begins a new reign before
 //! anybody can decide. [`Shard::close`] ends it in order.
 
+mod begin;
 mod bell;
 mod stages;
 mod ticker;
@@ -22,23 +23,28 @@ use std::sync::Arc;
 
 use parking_lot::{Mutex, RwLock};
 use tmomi_engine::event::Batch;
-use tmomi_engine::ids::{Epoch, Seq, TimeMs};
-use tmomi_engine::{Engine, EngineConfig, Keeper, Reject};
+use tmomi_engine::ids::{Epoch, Seq};
+use tmomi_engine::{Engine, EngineConfig};
 use tokio::sync::broadcast;
 
 use crate::clock::Clock;
-use crate::follower::{Following, LiveImage, Replayed, SnapshotConfig, Snapshotter, Store};
+use crate::follower::{Following, LiveImage, Replayed, SnapshotConfig, Snapshotter};
+use crate::history::History;
 use crate::image::Image;
-use crate::journal::{self, AheadDisk, Journal, JournalConfig, Media};
+use crate::journal::{AheadDisk, JournalConfig, Media};
+#[cfg(feature = "kafka")]
+use crate::kafka::KafkaConfig;
 use crate::log::{CommitHook, GroupCommit, Log, LogError, LogStatus, Memory};
-use crate::recovery::{self, Recovered, RecoveryError};
-use crate::snapshot::{self, SnapshotInfo, Snapshots};
+use crate::recovery::RecoveryError;
+use crate::snapshot::{SnapshotInfo, Snapshots};
 use crate::watermark::Wait;
+use begin::{Begun, Opening, WasRead};
 use bell::Bell;
 use stages::Threads;
 use ticker::Ticker;
 use way::Way;
 
+pub use crate::follower::JournalFloor;
 pub use stages::Stages;
 
 /// Batches that a watcher may be behind unless said.
@@ -57,6 +63,18 @@ pub enum LogConfig {
         dir: PathBuf,
         /// The journal; its shard is set by [`ShardConfig::shard`].
         journal: JournalConfig,
+        /// Where snapshots go; `None`: into the folder.
+        snapshots: Option<Snapshots>,
+        /// When they are written.
+        snapshot: SnapshotConfig,
+    },
+    /// In a partition of a Kafka topic, and snapshots.
+    #[cfg(feature = "kafka")]
+    Kafka {
+        /// The topic; the partition is [`ShardConfig::shard`].
+        kafka: KafkaConfig,
+        /// The folder of the snapshots, which is made if it is not there.
+        dir: PathBuf,
         /// Where snapshots go; `None`: into the folder.
         snapshots: Option<Snapshots>,
         /// When they are written.
@@ -136,9 +154,9 @@ pub enum OpenError {
 /// Why a shard commits nothing just now.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Stalled {
-    /// The log has no room; it goes on by itself when there is some.
-    #[error("the log has no room: {0}")]
-    NoSpace(LogError),
+    /// The log has no room, or its brokers are away; it goes on by itself.
+    #[error("the log waits: {0}")]
+    Waiting(LogError),
     /// The log has failed; the process must start again.
     #[error("the log failed")]
     Failed(Option<LogError>),
@@ -160,6 +178,7 @@ pub struct Shard {
     first: Seq,
     replayed: u64,
     snapshot: Option<SnapshotInfo>,
+    history: Option<Arc<dyn History>>,
     bell: Arc<Bell>,
     status: Arc<LogStatus>,
     threads: Option<Threads>,
@@ -189,21 +208,16 @@ impl Shard {
         config: ShardConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<(Shard, Stages), OpenError> {
-        let Restored { mut log, recovered, epoch_seen, store } =
-            Restored::load(config.shard, config.log, config.media)?;
-        let Recovered { mut image, snapshot, replayed, replayed_bytes } = recovered;
-        let clock = not_before(clock, image.now());
-        let (engine, mut keeper) = Engine::restore(config.engine, &image, clock.now());
-        let epoch = Epoch(epoch_seen.0 + 1);
-        let first = first_event(&engine, &mut keeper, epoch, config.node, clock.now());
-        log.append(epoch, &first)?;
-        log.commit()?;
-        image.apply(&first).map_err(RecoveryError::Diverged)?;
-        let first = image.applied();
+        let ShardConfig { shard, node, log, media, engine: sizes, .. } = config;
+        let opening = Opening { shard, node, sizes, media, clock };
+        let Begun { engine, keeper, clock, log, image, epoch, recovered, store } =
+            opening.begin(log)?;
+        let (first, WasRead { snapshot, replayed, bytes }) = (image.applied(), recovered);
 
         let live = LiveImage::new(image, config.watcher_batches_max);
         let from = snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
-        let begun = Replayed { snapshot: from, events: replayed, bytes: replayed_bytes };
+        let begun = Replayed { snapshot: from, events: replayed, bytes };
+        let history = store.as_ref().map(|store| Arc::clone(&store.history));
         let snapshotter = store.map(|store| Snapshotter::new(store, begun, Arc::clone(&live)));
         let following = Following { live: Arc::clone(&live), snapshotter };
         let log = GroupCommit::new(log, epoch, Arc::clone(&clock), config.commit_hook);
@@ -227,8 +241,19 @@ impl Shard {
         };
         let stages = Stages { ticker, way };
         let threads = None;
-        let shard =
-            Shard { engine, clock, live, epoch, first, replayed, snapshot, bell, status, threads };
+        let shard = Shard {
+            engine,
+            clock,
+            live,
+            epoch,
+            first,
+            replayed,
+            snapshot,
+            history,
+            bell,
+            status,
+            threads,
+        };
         Ok((shard, stages))
     }
 
@@ -256,6 +281,11 @@ impl Shard {
     /// The event that began it.
     pub fn first(&self) -> Seq {
         self.first
+    }
+
+    /// The log, to be read; `None` if it is lost with the process.
+    pub fn history(&self) -> Option<&Arc<dyn History>> {
+        self.history.as_ref()
     }
 
     /// The last event that is committed and applied to the image.
@@ -300,7 +330,7 @@ impl Shard {
         if self.status.is_stalled()
             && let Some(error) = self.status.error()
         {
-            return Err(Stalled::NoSpace(error));
+            return Err(Stalled::Waiting(error));
         }
         Ok(())
     }
@@ -323,10 +353,10 @@ impl Shard {
         self.live.watchers.subscribe()
     }
 
-    /// Somebody reads the journal and has yet to read event `seq`: it stays. The number only rises,
-    /// and before the first call everything stays.
-    pub fn keep_journal_from(&self, seq: Seq) {
-        self.live.keep_journal_from(seq);
+    /// Somebody is going to read the journal: what he has not read stays. Without any reader
+    /// everything stays.
+    pub fn journal_reader(&self) -> JournalFloor {
+        self.live.journal_reader()
     }
 
     /// Ends the shard in order; the order is written here and nowhere else.
@@ -358,100 +388,6 @@ impl Drop for Shard {
             tracing::error!(%error, "decisions that nobody was told of are lost");
         }
     }
-}
-
-/// What a shard begins with.
-struct Restored {
-    log: Box<dyn Log>,
-    recovered: Recovered,
-    epoch_seen: Epoch,
-    store: Option<Store>,
-}
-
-impl Restored {
-    fn load(shard: u32, config: LogConfig, media: Arc<dyn Media>) -> Result<Restored, OpenError> {
-        let (dir, journal, snapshots, config) = match config {
-            LogConfig::Journal { dir, journal, snapshots, snapshot } => {
-                (dir, journal, snapshots, snapshot)
-            }
-            LogConfig::Unread(log) => {
-                let (epoch_seen, recovered) = (Epoch(0), Recovered::default());
-                return Ok(Restored { log, recovered, epoch_seen, store: None });
-            }
-        };
-        let journal_dir = dir.join(JOURNAL_DIR);
-        let journal = JournalConfig { shard, ..journal };
-        let (journal, tail) = Journal::open_on(&journal_dir, journal, Arc::clone(&media))
-            .map_err(RecoveryError::Journal)?;
-        // From here on no other process writes in the folder.
-        let snapshots = match snapshots {
-            Some(snapshots) => snapshots,
-            None => {
-                let snapshot_dir = dir.join(SNAPSHOT_DIR);
-                journal::make_dir(&snapshot_dir).map_err(RecoveryError::Journal)?;
-                snapshot::remove_unfinished(&snapshot_dir)
-                    .map_err(|source| not_made(&snapshot_dir, source))?;
-                Snapshots::local(&snapshot_dir, shard).map_err(RecoveryError::Snapshot)?
-            }
-        };
-        let recovered = recovery::recover(&snapshots, &journal_dir, &tail)?;
-        if let Some(cut) = &tail.cut {
-            tracing::warn!(?cut, "an incomplete frame was cut off the journal");
-        }
-        let epoch_seen = tail.epoch.max(recovered.image.epoch());
-        Ok(Restored {
-            log: Box::new(journal),
-            recovered,
-            epoch_seen,
-            store: Some(Store { snapshots, config, journal_dir, media }),
-        })
-    }
-}
-
-/// Begins a reign, before anybody else can decide.
-fn first_event(
-    engine: &Engine,
-    keeper: &mut Keeper,
-    epoch: Epoch,
-    node: u64,
-    now: TimeMs,
-) -> Batch {
-    let mut first = Batch::default();
-    let started: Result<Seq, Reject> =
-        engine.handle().expect("nobody has a handle yet").start_epoch(now, epoch, node);
-    started.expect("the ring is empty");
-    keeper.drain(&mut first, 1);
-    first
-}
-
-/// A clock that never shows less than `earliest`, the time of the last event: if the machine's was
-/// set back while the process was down, deadlines still come.
-fn not_before(clock: Arc<dyn Clock>, earliest: TimeMs) -> Arc<dyn Clock> {
-    let ahead_ms = earliest.since_ms(clock.now());
-    if ahead_ms == 0 {
-        return clock;
-    }
-    tracing::warn!(ahead_ms, "the clock was set back; time goes on from the last event's");
-    Arc::new(Ahead { clock, ahead_ms })
-}
-
-struct Ahead {
-    clock: Arc<dyn Clock>,
-    ahead_ms: u64,
-}
-
-impl Clock for Ahead {
-    fn now(&self) -> TimeMs {
-        self.clock.now().plus_ms(self.ahead_ms)
-    }
-
-    fn monotonic_ns(&self) -> u64 {
-        self.clock.monotonic_ns()
-    }
-}
-
-fn not_made(dir: &Path, source: io::Error) -> OpenError {
-    OpenError::Make { what: format!("folder {}", dir.display()), source }
 }
 
 fn no_thread(source: io::Error) -> OpenError {

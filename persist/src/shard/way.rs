@@ -19,8 +19,8 @@ use crate::follower::Following;
 use crate::log::{Committed, GROUP_EVENTS_MAX, GroupCommit, LogError, LogStatus};
 use crate::watermark::Watermark;
 
-/// How long a full disk is left alone before it is tried again.
-const NO_SPACE_RETRY: Duration = Duration::from_millis(200);
+/// How long a full disk, or brokers that are away, are left alone before they are tried again.
+const STALLED_RETRY: Duration = Duration::from_millis(200);
 
 /// What is on its way, and where to.
 pub(super) struct Way {
@@ -82,7 +82,7 @@ impl Way {
         while !self.is_over() {
             let is_busy = self.drain() | self.commit() | self.follow();
             if !is_busy && !self.status().is_failed() {
-                let retry = self.status().is_stalled().then_some(NO_SPACE_RETRY);
+                let retry = self.status().is_stalled().then_some(STALLED_RETRY);
                 self.bell.sleep(&self.engine, retry);
             }
         }
@@ -105,11 +105,11 @@ impl Way {
     fn is_over(&mut self) -> bool {
         if self.until.is_none() && self.bell.is_closing() {
             self.until = Some(self.engine.claimed());
-            // What found no room is tried once more.
+            // What stalled is tried once more.
             let _ = self.commit() && self.follow();
         }
         let Some(until) = self.until else { return self.status().is_failed() };
-        // A log without room is not waited for.
+        // A log that has stalled is not waited for.
         let hopeless = !self.status().is_accepting();
         hopeless || self.drained >= until && self.log.is_free() && self.committed.is_none()
     }

@@ -124,8 +124,8 @@ impl Table {
         let known = |c: &&str| format!("{c} = IF({NEWER}, COALESCE(VALUES({c}), {c}), {c})");
         let mut set: Vec<String> = self.said.iter().map(said).collect();
         set.extend(self.known.iter().map(known));
-        // One of the two may change while the other stays, so both are decided at the first.
-        set.push("sequence = IF(VALUES(epoch) > epoch, VALUES(sequence), IF(VALUES(epoch) = epoch, GREATEST(VALUES(sequence), sequence), sequence))".to_owned());
+        // The greater epoch is that of the newer stamp, or both are equal.
+        set.push(format!("sequence = IF({NEWER}, VALUES(sequence), sequence)"));
         set.push("epoch = GREATEST(VALUES(epoch), epoch)".to_owned());
         write!(sql, " ON DUPLICATE KEY UPDATE {}", set.join(", "))
             .expect("a String takes every write");

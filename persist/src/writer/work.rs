@@ -13,6 +13,7 @@ use super::{
     DeadLetter, DeadLetters, Names, NamesError, Poison, Record, Sink, SinkError, Source,
     SourceError, Stamp, Status, WriterConfig, WriterError, WriterState,
 };
+use crate::clock::Clock;
 
 /// Buyers of entries kept in memory at most; beyond it all are forgotten and looked up again.
 const BUYERS_KEPT: usize = 1 << 20;
@@ -40,7 +41,6 @@ enum End {
 }
 
 /// A writer of one shard.
-#[derive(Debug)]
 pub struct Writer<S, K, N> {
     config: WriterConfig,
     source: S,
@@ -50,6 +50,7 @@ pub struct Writer<S, K, N> {
     known: Known,
     pace: Pace,
     state: Arc<WriterState>,
+    clock: Arc<dyn Clock>,
     /// As it was read from the database or written there last; `None` if that is in doubt.
     position: Option<Stamp>,
     /// The last position that it knew.
@@ -59,8 +60,16 @@ pub struct Writer<S, K, N> {
 }
 
 impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
-    /// A writer that goes on where the rows of `sink` end.
-    pub fn new(config: WriterConfig, source: S, sink: K, names: N, dead: DeadLetters) -> Self {
+    /// A writer that goes on where the rows of `sink` end. How long that takes is measured by
+    /// `clock`.
+    pub fn new(
+        config: WriterConfig,
+        source: S,
+        sink: K,
+        names: N,
+        dead: DeadLetters,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
         let state = Arc::default();
         let known = Known::default();
         let pace = Pace::new(config.events_max);
@@ -74,6 +83,7 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
             known,
             pace,
             state,
+            clock,
             position,
             known_position,
             attempt,
@@ -230,10 +240,11 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
         let rows = fold.rows();
         let to = end_of(from, records);
         self.attempt = Some(to);
-        let started = tokio::time::Instant::now();
+        let started = self.clock.monotonic_ns();
         match self.sink.write(from, to, &rows).await {
             Ok(()) => {
-                let took = started.elapsed();
+                let took_ns = self.clock.monotonic_ns().saturating_sub(started);
+                let took = Duration::from_nanos(took_ns);
                 self.pace.took((to.seq.0 - from.seq.0) as usize, took);
                 self.state.wrote(rows.len(), took, last_time(records));
             }

@@ -116,8 +116,9 @@ impl Database {
             "INSERT INTO venues (venue_id, name, name_folded) VALUES (1, 'v', 'v');
              INSERT INTO plans VALUES (1, '', 0, 0);
              INSERT INTO shows (show_id, venue_id, name, name_folded) VALUES (1, 1, 's', 's');
-             INSERT INTO showtimes VALUES (1, 1, 1, 0, 'KRW', 0, 0, 4, 1, 'open', 0, 0, 0, 0, NULL),
-                                          (2, 1, 1, 0, 'KRW', 0, 0, 4, 1, 'open', 0, 0, 0, 0, NULL);",
+             INSERT INTO showtimes VALUES
+                 (1, 1, 1, 0, 'KRW', 0, 0, 4, 1, 'open', 0, 0, 0, 0, NULL),
+                 (2, 1, 1, 0, 'KRW', 0, 0, 4, 1, 'open', 0, 0, 0, 0, NULL);",
         )
         .await;
         self

@@ -8,6 +8,8 @@ mod databases;
 mod disk;
 mod image;
 mod journal;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod plan;
 mod sale;
 #[path = "../common/servers.rs"]

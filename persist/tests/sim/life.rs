@@ -59,16 +59,16 @@ impl Life {
             engine: EngineConfig { ring_slots: 2_048, handles_max: 2 },
             ..ShardConfig::new(log)
         };
-        let (shard, stages) = Shard::open_stepped(config, clock)?;
+        let (shard, stages) = Shard::open_stepped(config, Arc::clone(&clock))?;
         let shard = Arc::new(shard);
-        let (of_source, keeper) = (Arc::clone(&shard), Arc::clone(&shard));
+        let (of_source, floor) = (Arc::clone(&shard), shard.journal_reader());
         let journal = JournalSource::new(dir.join(JOURNAL_DIR), 0, move || of_source.applied())
-            .on_written(move |position| keeper.keep_journal_from(position.next()));
+            .on_written(move |position| floor.keep_from(position.next()));
         let zombie = Arc::new(Mutex::new(false));
         let source = Haunted { journal, zombie: Arc::clone(&zombie), last: None };
         let dead = DeadLetters::new(dir.join("dead"));
         let config = WriterConfig { events_max: 20, ..WriterConfig::default() };
-        let writer = Writer::new(config, source, tables, names, dead);
+        let writer = Writer::new(config, source, tables, names, dead, clock);
         let handle = shard.engine().handle().expect("the first handle");
         let watcher = shard.subscribe();
         Ok(Life { writer, zombie, watcher, handle, stages, shard })

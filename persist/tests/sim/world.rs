@@ -143,8 +143,8 @@ impl World {
         }
         self.hear();
         match self.life().shard.accepting() {
-            Ok(()) | Err(Stalled::NoSpace(_)) if !self.disk.is_dead() => {}
-            Ok(()) | Err(Stalled::NoSpace(_) | Stalled::Failed(_)) => self.end(),
+            Ok(()) | Err(Stalled::Waiting(_)) if !self.disk.is_dead() => {}
+            Ok(()) | Err(Stalled::Waiting(_) | Stalled::Failed(_)) => self.end(),
             Err(other) => panic!("R9: the shard says: {other}"),
         }
     }

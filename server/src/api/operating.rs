@@ -24,7 +24,7 @@ pub(crate) async fn healthz() -> &'static str {
 )]
 pub(crate) async fn readyz(State(app): State<AppState>) -> (StatusCode, String) {
     match why_not(&app) {
-        None => (StatusCode::OK, format!("ok\n{}", rows_state(&app))),
+        None => (StatusCode::OK, format!("ok\n{}{}", rows_state(&app), stream_state(&app))),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")),
     }
 }
@@ -46,6 +46,12 @@ fn rows_state(app: &App) -> String {
         Some(Status::Failed(why)) => format!("the writer of rows has left: {why}\n"),
         _ => String::new(),
     }
+}
+
+/// What is wrong with the stream to Kafka, if anything. Sales go on without it.
+fn stream_state(app: &App) -> String {
+    let complaint = app.stream.as_ref().and_then(|stream| stream.complaint());
+    complaint.map_or(String::new(), |complaint| format!("{complaint}\n"))
 }
 
 /// Counters and latencies for Prometheus
@@ -72,5 +78,8 @@ fn levels(app: &App) -> Levels {
     levels.applied = app.shard.applied().0;
     levels.epoch = app.shard.epoch().0;
     levels.waiting_replies = app.shard.waiting() as u64;
+    let stream = app.stream.as_ref();
+    levels.published = stream.map(|stream| stream.published().0);
+    levels.stream_well = stream.is_none_or(|stream| stream.complaint().is_none());
     levels
 }

@@ -89,7 +89,7 @@ fn without_room_nothing_changes_and_the_same_batch_is_taken_later() {
         let batch = batch(next, size);
         let before = contents(dir.path());
         while let Err(error) = journal.append(EPOCH, &batch) {
-            assert!(matches!(error, LogError::NoSpace(_)), "{error}");
+            assert!(matches!(error, LogError::Stalled(_)), "{error}");
             journal.append(EPOCH, &batch).expect_err("still no room");
             journal.commit().expect("what was written before is sound");
             assert_eq!(contents(dir.path()), before, "nothing is written without room");
@@ -148,7 +148,7 @@ fn inside_a_small_file_system() {
         journal.commit().expect("a full disk fails no sync");
         assert!(next < 100_000, "the file system must be full by now");
     };
-    assert!(matches!(error, LogError::NoSpace(_)), "{error}");
+    assert!(matches!(error, LogError::Stalled(_)), "{error}");
     assert_eq!(read_all(&journal_dir).expect("sound"), batch(1, next - 1));
     fs::remove_file(ballast).expect("removable");
     journal.append(EPOCH, &batch(next, 100)).expect("there is room again");

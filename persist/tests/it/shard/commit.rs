@@ -64,7 +64,7 @@ impl Driven {
 impl Log for Driven {
     fn append(&mut self, _: Epoch, batch: &Batch) -> Result<(), LogError> {
         if self.full.load(Ordering::Relaxed) {
-            return Err(LogError::NoSpace("full".into()));
+            return Err(LogError::Stalled("full".into()));
         }
         self.appended.lock().expect("no panic within").push(batch.clone());
         Ok(())
@@ -235,7 +235,7 @@ fn a_full_log_stops_the_sale_and_room_lets_it_go_on_with_no_timer_lost() {
     });
     assert_eq!(refused, Some(Reject::RingFull));
     until("the log says that it is full", || {
-        matches!(desk.shard.accepting(), Err(Stalled::NoSpace(_)))
+        matches!(desk.shard.accepting(), Err(Stalled::Waiting(_)))
     });
     // The deadline passes while nothing can be decided.
     desk.clock.pass(60_000);
@@ -252,7 +252,7 @@ fn a_full_log_stops_the_sale_and_room_lets_it_go_on_with_no_timer_lost() {
     disk.full.store(true, Ordering::Relaxed);
     let context = desk.context(3);
     desk.handle.join(&desk.house, BuyerId(5), context).expect("decided");
-    assert!(matches!(desk.shard.close(), Err(LogError::NoSpace(_))));
+    assert!(matches!(desk.shard.close(), Err(LogError::Stalled(_))));
 }
 
 /// Planted bug: a shard that closes does not try again what found no room.
@@ -263,7 +263,7 @@ fn room_that_comes_back_before_the_end_is_used() {
     disk.full.store(true, Ordering::Relaxed);
     let decided = decide(&mut desk, 1);
     until("the log says that it is full", || {
-        matches!(desk.shard.accepting(), Err(Stalled::NoSpace(_)))
+        matches!(desk.shard.accepting(), Err(Stalled::Waiting(_)))
     });
     let wait = desk.shard.wait(decided);
     disk.full.store(false, Ordering::Relaxed);

@@ -27,14 +27,14 @@ use crate::sale::{START, layout_spec};
 const SHOWTIME: ShowtimeId = ShowtimeId(1);
 
 /// Shows what the test sets.
-struct TestClock(AtomicU64);
+pub(crate) struct TestClock(AtomicU64);
 
 impl TestClock {
-    fn at(now: TimeMs) -> Arc<TestClock> {
+    pub(crate) fn at(now: TimeMs) -> Arc<TestClock> {
         Arc::new(TestClock(AtomicU64::new(now.0)))
     }
 
-    fn pass(&self, ms: u64) {
+    pub(crate) fn pass(&self, ms: u64) {
         self.0.fetch_add(ms, Ordering::Relaxed);
     }
 }
@@ -50,15 +50,15 @@ impl Clock for TestClock {
 }
 
 /// A shard with one open showtime and a hand to decide with.
-struct Desk {
-    shard: Shard,
-    clock: Arc<TestClock>,
-    handle: Handle,
-    house: Arc<House>,
+pub(crate) struct Desk {
+    pub(crate) shard: Shard,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) handle: Handle,
+    pub(crate) house: Arc<House>,
 }
 
 impl Desk {
-    fn new(config: ShardConfig, clock: Arc<TestClock>) -> Desk {
+    pub(crate) fn new(config: ShardConfig, clock: Arc<TestClock>) -> Desk {
         let shard = Shard::open(config, Arc::clone(&clock) as Arc<dyn Clock>).expect("it opens");
         let mut handle = shard.engine().handle().expect("the first handle");
         let house = shard.engine().house(SHOWTIME).unwrap_or_else(|| {
@@ -80,21 +80,21 @@ impl Desk {
         Desk { shard, clock, handle, house }
     }
 
-    fn context(&self, key: u64) -> Context {
+    pub(crate) fn context(&self, key: u64) -> Context {
         Context {
             now: self.shard.clock().now(),
             key: RequestKey { hash: key, fingerprint: key + 1 },
         }
     }
 
-    fn join(&mut self, buyer: u64) -> (EntryId, LineNumber) {
+    pub(crate) fn join(&mut self, buyer: u64) -> (EntryId, LineNumber) {
         let context = self.context(1_000 + buyer);
         let joined = self.handle.join(&self.house, BuyerId(buyer), context).expect("room");
         wait(&self.shard, joined.seq);
         (joined.entry, joined.number)
     }
 
-    fn hold(&mut self, buyer: u64, block: u32, mask: u64) -> Result<Held, Reject> {
+    pub(crate) fn hold(&mut self, buyer: u64, block: u32, mask: u64) -> Result<Held, Reject> {
         let context = self.context(2_000 + buyer);
         let entry = self.handle.enter(&self.house, BuyerId(buyer), context.now)?;
         let request = HoldRequest { entry, ttl_ms: None, admitted_by_caller: true };
@@ -105,13 +105,13 @@ impl Desk {
     }
 }
 
-fn wait(shard: &Shard, seq: Seq) {
+pub(crate) fn wait(shard: &Shard, seq: Seq) {
     shard.wake();
     assert!(waited(shard, seq, Duration::from_secs(20)), "event {seq} is committed");
 }
 
 /// Whether it was committed within the time.
-fn waited(shard: &Shard, seq: Seq, most: Duration) -> bool {
+pub(crate) fn waited(shard: &Shard, seq: Seq, most: Duration) -> bool {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
     let done = runtime
         .expect("a runtime")
@@ -119,7 +119,7 @@ fn waited(shard: &Shard, seq: Seq, most: Duration) -> bool {
     matches!(done, Ok(Ok(())))
 }
 
-fn until(what: &str, done: impl Fn() -> bool) {
+pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
     for _ in 0..4_000 {
         if done() {
             return;
@@ -356,19 +356,23 @@ fn segments_that_no_snapshot_and_no_reader_needs_are_removed() {
         let journal = dir.path().join("journal");
         tmomi_persist::journal::verify(&journal).expect("a good journal").first
     };
-    let fill = |buyers: std::ops::Range<u64>| {
+    let fill = |buyers: std::ops::Range<u64>, readers: Option<(Seq, Seq)>| {
         let mut desk = Desk::new(config(), TestClock::at(START));
-        if buyers.start > 0 {
-            desk.shard.keep_journal_from(Seq(u64::MAX));
+        if let Some((fast, slow)) = readers {
+            desk.shard.journal_reader().keep_from(fast);
+            desk.shard.journal_reader().keep_from(slow);
         }
         for buyer in buyers {
             desk.join(buyer);
         }
         desk.shard.applied()
     };
-    fill(0..900);
+    let all = Seq(u64::MAX);
+    fill(0..900, None);
     assert_eq!(first(), Some(Seq(1)), "somebody may read it");
-    let last = fill(900..1_400);
+    let last = fill(900..1_400, Some((all, Seq(1))));
+    assert_eq!(first(), Some(Seq(1)), "one of two has yet to read it");
+    let last = fill(1_400..1_900, Some((all, all))).max(last);
     assert!(first() > Some(Seq(500)), "nobody reads it any more");
     let snapshots = fs::read_dir(dir.path().join("snapshots")).expect("a folder").count();
     assert_eq!(snapshots, 2);

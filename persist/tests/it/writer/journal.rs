@@ -9,7 +9,7 @@ use tmomi_persist::log::Log;
 use tmomi_persist::writer::{DeadLetters, JournalSource, Record, SqlSink, Writer, WriterError};
 
 use super::log::{Dice, MadeUp};
-use super::{TwoHouses, assert_same, config, leaves, open, rows, until};
+use super::{TwoHouses, assert_same, clock, config, leaves, open, rows, until};
 use crate::databases::{Database, sqlite};
 
 const CONFIG: JournalConfig = JournalConfig { shard: 0, segment_bytes: 64 << 10 };
@@ -32,7 +32,7 @@ async fn follower(
     let source = JournalSource::new(folder.join("journal"), 0, committed)
         .on_written(move |seq| written.store(seq.0, Ordering::SeqCst));
     let dead = DeadLetters::new(folder.join("dead"));
-    Writer::new(config(100), source, open(database).await, TwoHouses::new(), dead)
+    Writer::new(config(100), source, open(database).await, TwoHouses::new(), dead, clock())
 }
 
 #[tokio::test]

@@ -1,7 +1,7 @@
 //! Rule R8: the rows of a shard are the fold of its events up to the position beside them.
 
 mod journal;
-mod log;
+pub(crate) mod log;
 mod names;
 
 use std::future::Future;
@@ -11,8 +11,9 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId};
+use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId, TimeMs};
 use tmomi_engine::layout::Layout;
+use tmomi_persist::clock::Clock;
 use tmomi_persist::writer::{
     DeadLetters, House, Names, NamesError, Record, Rows, Sink, SinkError, Source, SourceError,
     SqlSink, Stamp, Status, Writer, WriterConfig, WriterError,
@@ -56,10 +57,10 @@ impl Source for Shared {
 }
 
 /// Showtimes 1 and 2 have a house.
-struct TwoHouses(Arc<House>);
+pub(crate) struct TwoHouses(Arc<House>);
 
 impl TwoHouses {
-    fn new() -> TwoHouses {
+    pub(crate) fn new() -> TwoHouses {
         let plan = plan();
         let layout = Arc::new(Layout::build(plan.spec()).unwrap());
         let prices = vec![("R".into(), 150_000), ("S".into(), 90_000)];
@@ -81,16 +82,16 @@ const PATIENCE: Duration = Duration::from_secs(20);
 
 type TestWriter<K = SqlSink> = Writer<Shared, K, TwoHouses>;
 
-fn config(events_max: usize) -> WriterConfig {
+pub(crate) fn config(events_max: usize) -> WriterConfig {
     WriterConfig { events_max, poll_ms: 1, backoff_ms_min: 1, ..WriterConfig::default() }
 }
 
-async fn open(database: &Database) -> SqlSink {
+pub(crate) async fn open(database: &Database) -> SqlSink {
     SqlSink::open(database.place.clone(), 0).await.unwrap()
 }
 
 /// An empty database of each kind, with what the rows of a made-up log point to.
-async fn databases() -> Vec<Database> {
+pub(crate) async fn databases() -> Vec<Database> {
     let mut all = Vec::new();
     for database in every("sales.db").await {
         all.push(database.with_catalog().await);
@@ -98,9 +99,23 @@ async fn databases() -> Vec<Database> {
     all
 }
 
+/// A clock that stands still.
+pub(crate) fn clock() -> Arc<dyn Clock> {
+    struct Still;
+    impl Clock for Still {
+        fn now(&self) -> TimeMs {
+            TimeMs(0)
+        }
+        fn monotonic_ns(&self) -> u64 {
+            0
+        }
+    }
+    Arc::new(Still)
+}
+
 fn writer<K: Sink>(folder: &Path, events_max: usize, log: &Shared, sink: K) -> TestWriter<K> {
     let dead = DeadLetters::new(folder.join("dead"));
-    Writer::new(config(events_max), log.clone(), sink, TwoHouses::new(), dead)
+    Writer::new(config(events_max), log.clone(), sink, TwoHouses::new(), dead, clock())
 }
 
 /// Polls `future` so often at most and then drops it: a process that dies at that moment.
@@ -134,7 +149,7 @@ async fn try_until<S: Source, K: Sink>(
     }
 }
 
-async fn until<S: Source, K: Sink>(writer: &mut Writer<S, K, TwoHouses>, seq: Seq) {
+pub(crate) async fn until<S: Source, K: Sink>(writer: &mut Writer<S, K, TwoHouses>, seq: Seq) {
     let reached = tokio::time::timeout(PATIENCE, try_until(writer, seq)).await;
     let state = writer.state();
     reached
@@ -143,12 +158,14 @@ async fn until<S: Source, K: Sink>(writer: &mut Writer<S, K, TwoHouses>, seq: Se
 }
 
 /// Why the writer leaves, which it must.
-async fn leaves<S: Source, K: Sink>(writer: &mut Writer<S, K, TwoHouses>) -> WriterError {
+pub(crate) async fn leaves<S: Source, K: Sink>(
+    writer: &mut Writer<S, K, TwoHouses>,
+) -> WriterError {
     tokio::time::timeout(PATIENCE, writer.run()).await.expect("the writer leaves")
 }
 
 /// Position and rows, at one time.
-async fn rows(database: &Database) -> (Seq, Vec<String>) {
+pub(crate) async fn rows(database: &Database) -> (Seq, Vec<String>) {
     let mut all = database
         .ask_text(&[
             "SELECT CAST(sequence AS CHAR) FROM shard_position WHERE shard = 0",
@@ -173,7 +190,7 @@ async fn rows(database: &Database) -> (Seq, Vec<String>) {
     (Seq(position), all)
 }
 
-fn assert_same(log: &MadeUp, (position, found): (Seq, Vec<String>)) {
+pub(crate) fn assert_same(log: &MadeUp, (position, found): (Seq, Vec<String>)) {
     let expected = log.rows(position);
     if found != expected {
         let wrong: Vec<_> = found.iter().filter(|row| !expected.contains(row)).take(5).collect();
@@ -471,7 +488,7 @@ async fn a_writer_that_panicked_is_not_at_work() {
     let database = sqlite("sales.db");
     let dead = DeadLetters::new(database.folder.path().join("dead"));
     let sink = open(&database).await;
-    let writer = Writer::new(config(60), Broken, sink, TwoHouses::new(), dead);
+    let writer = Writer::new(config(60), Broken, sink, TwoHouses::new(), dead, clock());
     let state = writer.state();
     let handle = tmomi_persist::writer::spawn(writer).unwrap();
     let ended = async {

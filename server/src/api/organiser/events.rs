@@ -1,6 +1,4 @@
-//! The audit trail of a showtime: its events as the journal has them.
-
-use std::path::Path;
+//! The audit trail of a showtime: its events as the log has them.
 
 use axum::Json;
 use axum::extract::State;
@@ -8,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use tmomi_engine::event::{Body, Event};
 use tmomi_engine::ids::{BuyerId, EntryId, Epoch, HoldId, Seq};
 use tmomi_persist::frame::Frame;
+use tmomi_persist::history::{History, HistoryError};
 use tmomi_persist::image::Decision;
-use tmomi_persist::journal::Reader;
 use utoipa::{IntoParams, ToSchema};
 
 use crate::app::{App, AppState};
@@ -22,7 +20,7 @@ use crate::text::{When, hold_text, order_text, parse_seq, seq_text};
 const LIMIT_MAX: u64 = 9_999;
 /// Events of a page unless said.
 const LIMIT: u64 = 100;
-/// Events of the journal that one call looks at: a page of a showtime that little is happening
+/// Events of the log that one call looks at: a page of a showtime that little is happening
 /// at may end early, and the next one goes on from there.
 const LOOK_MAX: u64 = 1_000_000;
 /// Users that are looked up while the image is held.
@@ -93,14 +91,14 @@ pub(crate) async fn events(
         None => Seq(0),
     };
     let hall = app.halls.get(ids.showtime()?)?;
-    let Some(dir) = app.journal.clone() else {
-        return Err(Problem::not_found("trail: this server keeps no journal"));
+    let Some(history) = app.shard.history().cloned() else {
+        return Err(Problem::not_found("trail: this server keeps no log"));
     };
-    let reading = tokio::task::spawn_blocking(move || read(&app, &hall, &dir, after, limit));
+    let reading = tokio::task::spawn_blocking(move || read(&app, &hall, &*history, after, limit));
     reading.await.map_err(Problem::internal)?.map(Json)
 }
 
-fn read(app: &App, hall: &Hall, dir: &Path, after: Seq, limit: usize) -> Result<Events> {
+fn read(app: &App, hall: &Hall, history: &dyn History, after: Seq, limit: usize) -> Result<Events> {
     let end = app.shard.applied();
     let mut page = Page {
         hall,
@@ -115,10 +113,10 @@ fn read(app: &App, hall: &Hall, dir: &Path, after: Seq, limit: usize) -> Result<
     if after >= end {
         return Ok(Events { events: Vec::new(), seq: seq_text(epoch, end), next: None });
     }
-    let mut reader = Reader::open(dir, after).map_err(Problem::internal)?;
+    let mut frames = history.after(after).map_err(unread)?;
     let mut looked = 0;
     while looked < LOOK_MAX {
-        let Some(frame) = reader.read_to(end).map_err(Problem::internal)? else { break };
+        let Some(frame) = frames.read_to(end).map_err(unread)? else { break };
         looked += frame.batch.events.len() as u64;
         epoch = frame.epoch;
         if page.add(&frame)? == Full::Yes {
@@ -133,6 +131,15 @@ fn read(app: &App, hall: &Hall, dir: &Path, after: Seq, limit: usize) -> Result<
     let seq = seq_text(epoch, reached);
     let next = (reached < end).then(|| seq.clone());
     Ok(Events { events, seq, next })
+}
+
+/// The log may be a topic whose brokers are away.
+fn unread(error: HistoryError) -> Problem {
+    if error.may_pass() {
+        tracing::warn!(%error, "the trail is not read");
+        return Problem::overloaded("the log cannot be read at the moment");
+    }
+    Problem::internal(error)
 }
 
 /// The users of some entries, by the places of their events.

@@ -1,0 +1,70 @@
+//! A partition as a writer's source.
+
+use std::time::Duration;
+
+use tmomi_engine::ids::Seq;
+
+use super::config::KafkaConfig;
+use super::error::KafkaError;
+use super::records::{Records, Step};
+use crate::writer::{Record, Source, SourceError};
+
+/// How long a look takes that finds nothing: the writer rests by itself.
+const LOOK: Duration = Duration::from_millis(1);
+
+/// The events of a shard as its partition has them.
+pub struct KafkaSource {
+    config: KafkaConfig,
+    shard: u32,
+    /// `None` before the first seek.
+    records: Option<Records>,
+}
+
+impl std::fmt::Debug for KafkaSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaSource").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+impl KafkaSource {
+    /// The partition of `shard`. Asks nobody yet.
+    pub fn new(config: KafkaConfig, shard: u32) -> KafkaSource {
+        KafkaSource { config, shard, records: None }
+    }
+}
+
+impl Source for KafkaSource {
+    fn seek(&mut self, after: Seq) -> Result<(), SourceError> {
+        self.records = None;
+        let refuse = |error| refuse(error, after.next());
+        let mut records = Records::open(&self.config, self.shard).map_err(refuse)?;
+        records.seek(after, None).map_err(refuse)?;
+        self.records = Some(records);
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<Option<Record>, SourceError> {
+        let Some(records) = &mut self.records else { return Ok(None) };
+        loop {
+            match records.step(LOOK) {
+                Ok(Step::Frame(frame)) => {
+                    return Ok(Some(Record { epoch: frame.epoch, batch: frame.batch }));
+                }
+                Ok(Step::Void) => {}
+                Ok(Step::End | Step::Nothing) => return Ok(None),
+                Err(error) => return Err(refuse(error, records.after().next())),
+            }
+        }
+    }
+}
+
+fn refuse(error: KafkaError, next: Seq) -> SourceError {
+    if error.may_pass() {
+        return SourceError::Away(error.to_string());
+    }
+    let reason = error.to_string();
+    match error {
+        KafkaError::Record { seq, bytes, .. } => SourceError::Unreadable { seq, reason, bytes },
+        _ => SourceError::Unreadable { seq: next, reason, bytes: Vec::new() },
+    }
+}
