@@ -13,6 +13,7 @@
 //! * `replay`: how fast events become an image again
 //! * `snapshot`: how soon an image of ten million seats is written, and how soon a house is built
 //! * `recovery`: how soon a house of ten million seats is back
+//! * `writer`: how many rows a second become of events, in MySQL and MariaDB
 //! * `http_holds`: a durable hold over HTTP, beside the same stack that does nothing
 //! * `http_open_loop`: how long it takes at parts of the rate that the server reaches
 //! * `http_batch`: holds a second through `holds:batch`
@@ -28,9 +29,11 @@
 pub mod bare_file;
 pub mod baseline;
 pub mod contenders;
+pub mod databases;
 pub mod rounds;
 pub mod sale;
 pub mod socket;
+pub mod sold;
 
 /// Seats of the large house: what the largest stadiums have, a hundred times.
 pub const SEATS: u32 = 10_000_000;
