@@ -34,7 +34,7 @@ pub trait Log: Send {
     ///
     /// # Errors
     ///
-    /// [`LogError::Stalled`]: not durable yet, and nothing is lost; the same call may be made again.
+    /// [`LogError::Stalled`]: not durable yet and nothing is lost; the same call may be made again.
     /// [`LogError::Overtaken`]: before the first commit of an owner.
     /// [`LogError::Fatal`]: nobody knows what is durable of what was appended since the last
     /// commit, and every later call fails as well.

@@ -25,8 +25,9 @@ const ANSWER_BYTES_MAX: usize = RECORD_BYTES_MAX + (64 << 20);
 const READ_AHEAD_KBYTES: usize = 32 << 10;
 /// How long a broker that was away is left alone at most, in ms.
 const RECONNECT_MS_MAX: usize = 1_000;
-/// How long a broker that does not answer is believed to be there, in ms.
-const SOCKET_TIMEOUT_MS: usize = 10_000;
+/// How long a broker that does not answer is believed to be there, in ms: the largest record may
+/// take so long on its way.
+const SOCKET_TIMEOUT_MS: usize = 20_000;
 
 /// How records are made smaller.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -160,7 +160,15 @@ impl Asker<'_> {
         let options = AdminOptions::new().request_timeout(Some(QUESTION));
         let topic = ResourceSpecifier::Topic(&self.config.topic);
         let described = block_on(admin.describe_configs([&topic], &options));
-        let described = described.map_err(|error| self.failed(&error))?;
+        let described = match described.map_err(|error| self.failed(&error)) {
+            // Not every service that speaks Kafka answers this, and one that knows the topic is
+            // there.
+            Err(error @ KafkaError::Away { .. }) => {
+                tracing::warn!(%error, "the topic's settings are not seen and not checked");
+                return Ok(None);
+            }
+            described => described?,
+        };
         match described.into_iter().next() {
             Some(Ok(settings)) => Ok(Some(settings)),
             Some(Err(code)) => {

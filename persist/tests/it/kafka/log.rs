@@ -18,7 +18,7 @@ use crate::sale::START;
 use crate::servers::{Kind, Own};
 use crate::shard::{Desk, TestClock, until, wait, waited};
 
-fn config(kafka: &KafkaConfig, folder: &Path, snapshot_events: u64) -> ShardConfig {
+pub(super) fn config(kafka: &KafkaConfig, folder: &Path, snapshot_events: u64) -> ShardConfig {
     ShardConfig::new(LogConfig::Kafka {
         kafka: kafka.clone(),
         dir: folder.to_owned(),
@@ -27,7 +27,7 @@ fn config(kafka: &KafkaConfig, folder: &Path, snapshot_events: u64) -> ShardConf
     })
 }
 
-fn desk(kafka: &KafkaConfig, folder: &Path) -> Desk {
+pub(super) fn desk(kafka: &KafkaConfig, folder: &Path) -> Desk {
     Desk::new(config(kafka, folder, 1_000_000), TestClock::at(START))
 }
 
@@ -42,7 +42,7 @@ fn waiting(desk: &Desk) -> u32 {
     desk.shard.image().read().showtimes().next().expect("one").1.waiting()
 }
 
-fn decide(desk: &mut Desk, buyer: u64) -> Seq {
+pub(super) fn decide(desk: &mut Desk, buyer: u64) -> Seq {
     let context = desk.context(9_000 + buyer);
     let joined = desk.handle.join(&desk.house, BuyerId(buyer), context).expect("there is room");
     desk.shard.wake();

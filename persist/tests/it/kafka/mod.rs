@@ -1,6 +1,7 @@
 //! Kafka, by a real broker: the stream of a journal, and the log itself.
 #![allow(clippy::disallowed_methods, reason = "a test measures how long something takes")]
 
+mod brokers;
 mod log;
 mod publisher;
 mod source;

@@ -22,18 +22,18 @@ use crate::writer::log::{Dice, MadeUp};
 const CONFIG: JournalConfig = JournalConfig { shard: 0, segment_bytes: 64 << 10 };
 
 /// A journal that grows, and what is known of it.
-struct Sales {
+pub(super) struct Sales {
     folder: TempDir,
-    journal: Journal,
-    log: MadeUp,
+    pub(super) journal: Journal,
+    pub(super) log: MadeUp,
     dice: Dice,
-    committed: Arc<AtomicU64>,
+    pub(super) committed: Arc<AtomicU64>,
     needed: Arc<AtomicU64>,
     samples: Arc<Mutex<Vec<PublishedSample>>>,
 }
 
 impl Sales {
-    fn begin(seed: u64) -> Sales {
+    pub(super) fn begin(seed: u64) -> Sales {
         let folder = tempfile::tempdir().expect("a folder");
         let (journal, _) = Journal::open(&folder.path().join("journal"), CONFIG).expect("empty");
         let (committed, needed, samples) = Default::default();
@@ -45,14 +45,14 @@ impl Sales {
         self.folder.path().join("journal")
     }
 
-    fn sell(&mut self, records: usize) {
+    pub(super) fn sell(&mut self, records: usize) {
         let known = self.log.records.len();
         self.log.grow(&mut self.dice, records);
         append(&mut self.journal, &self.log.records[known..]);
         self.committed.store(self.log.last().0, Ordering::SeqCst);
     }
 
-    fn publish(&self, kafka: &KafkaConfig) -> Publisher {
+    pub(super) fn publish(&self, kafka: &KafkaConfig) -> Publisher {
         let (committed, needed) = (Arc::clone(&self.committed), Arc::clone(&self.needed));
         let samples = Arc::clone(&self.samples);
         let config = PublisherConfig {
@@ -68,7 +68,7 @@ impl Sales {
     }
 
     /// Waits until the topic has everything.
-    fn caught_up(&self, publisher: &Publisher) {
+    pub(super) fn caught_up(&self, publisher: &Publisher) {
         let state = publisher.state();
         until("all is published", || {
             let status = state.status();
@@ -86,7 +86,7 @@ fn append(journal: &mut Journal, records: &[Record]) {
 }
 
 /// Why the publisher leaves, which it must.
-fn failure(publisher: &Publisher) -> String {
+pub(super) fn failure(publisher: &Publisher) -> String {
     let failed = || match publisher.state().status() {
         PublisherStatus::Failed(why) => Some(why),
         _ => None,

@@ -1,0 +1,177 @@
+//! Brokers that misbehave as a real one cannot be made to: librdkafka's mock cluster.
+
+use std::time::Duration;
+
+use rdkafka::mocking::MockCluster;
+use rdkafka::producer::DefaultProducerContext;
+use rdkafka::types::RDKafkaApiKey as Call;
+use rdkafka::types::RDKafkaRespErr as Answer;
+use tmomi_engine::event::Batch;
+use tmomi_engine::ids::{BlockIndex, Part, Seq};
+use tmomi_persist::kafka::{Compression, KafkaConfig, KafkaHistory, PublisherStatus};
+use tmomi_persist::log::{Log, LogError};
+use tmomi_persist::shard::Stalled;
+use tmomi_persist::writer::Record;
+
+use super::log::{decide, desk};
+use super::publisher::{Sales, failure};
+use super::{events, make, together, topic};
+use crate::shard::{until, wait, waited};
+
+type Cluster = MockCluster<'static, DefaultProducerContext>;
+
+fn cluster() -> (Cluster, KafkaConfig) {
+    let cluster = MockCluster::new(3).expect("three brokers");
+    cluster.create_topic("mock", 1, 3).expect("a topic");
+    let config = KafkaConfig::new(&cluster.bootstrap_servers(), "mock");
+    (cluster, config)
+}
+
+/// What passes.
+const PASSING: [Answer; 6] = [
+    Answer::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+    Answer::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+    Answer::RD_KAFKA_RESP_ERR_NOT_LEADER_FOR_PARTITION,
+    Answer::RD_KAFKA_RESP_ERR__TRANSPORT,
+    Answer::RD_KAFKA_RESP_ERR_NOT_ENOUGH_REPLICAS,
+    Answer::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
+];
+
+/// R2, R6; planted: a record whose answer is an error is sent again by the log, too.
+#[test]
+fn what_brokers_refuse_for_a_while_is_committed_once_and_in_order() {
+    let (cluster, kafka) = cluster();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut desk = desk(&kafka, folder.path());
+    desk.join(1);
+    for round in 0..4_u64 {
+        cluster.request_errors(Call::Produce, &PASSING);
+        cluster.request_errors(Call::Fetch, &PASSING[2..4]);
+        let decided = decide(&mut desk, 10 + round);
+        wait(&desk.shard, decided);
+        desk.join(20 + round);
+    }
+    cluster.partition_leader("mock", 0, Some(2)).expect("a leader");
+    desk.join(30);
+    let (found, repeated) = events(&kafka);
+    assert_eq!((found.last_seq(), repeated), (Some(desk.shard.applied()), 0));
+    // An answer that takes long: the log is stalled, and nobody is told too early.
+    for broker in 1..=3 {
+        cluster.broker_round_trip_time(broker, Duration::from_secs(3)).expect("a broker");
+    }
+    let decided = decide(&mut desk, 40);
+    until("it is stalled", || matches!(desk.shard.accepting(), Err(Stalled::Waiting(_))));
+    assert!(!waited(&desk.shard, decided, Duration::from_millis(10)));
+    for broker in 1..=3 {
+        cluster.broker_round_trip_time(broker, Duration::ZERO).expect("a broker");
+    }
+    wait(&desk.shard, decided);
+    until("it accepts", || desk.shard.accepting().is_ok());
+    desk.shard.close().expect("the brokers answer");
+}
+
+/// R2; planted: a record that fails for good counts as committed.
+#[test]
+fn a_record_that_is_refused_for_good_ends_the_log() {
+    let (cluster, kafka) = cluster();
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut desk = desk(&kafka, folder.path());
+    desk.join(1);
+    cluster
+        .request_errors(Call::Produce, &[Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED; 1]);
+    let lost = decide(&mut desk, 2);
+    assert!(!waited(&desk.shard, lost, Duration::from_secs(20)), "nobody is told");
+    let Err(Stalled::Failed(Some(LogError::Fatal(why)))) = desk.shard.accepting() else {
+        panic!("it accepts: {:?}", desk.shard.accepting());
+    };
+    assert!(why.contains("refuses") && why.contains("mock"), "{why}");
+}
+
+/// R2, R6: what was lost on the way is sent again by a new producer, from where the topic ends.
+#[test]
+fn a_publisher_whose_producer_is_of_no_use_any_more_begins_with_a_new_one() {
+    let (cluster, kafka) = cluster();
+    let mut sales = Sales::begin(51);
+    sales.sell(30);
+    let publisher = sales.publish(&kafka);
+    sales.caught_up(&publisher);
+    for answer in [
+        Answer::RD_KAFKA_RESP_ERR_TOPIC_AUTHORIZATION_FAILED,
+        Answer::RD_KAFKA_RESP_ERR_OUT_OF_ORDER_SEQUENCE_NUMBER,
+        Answer::RD_KAFKA_RESP_ERR_UNKNOWN_PRODUCER_ID,
+        Answer::RD_KAFKA_RESP_ERR_INVALID_PRODUCER_EPOCH,
+    ] {
+        cluster.request_errors(Call::Produce, &PASSING);
+        cluster.request_errors(Call::Produce, &[answer; 2]);
+        sales.sell(200);
+        sales.caught_up(&publisher);
+    }
+    until("it runs", || publisher.state().status() == PublisherStatus::Running);
+    drop(publisher);
+    assert!(events(&kafka).0 == together(&sales.log.records));
+    // A topic that takes less than it says.
+    cluster.request_errors(Call::Produce, &[Answer::RD_KAFKA_RESP_ERR_MSG_SIZE_TOO_LARGE; 1]);
+    sales.sell(1);
+    let why = failure(&sales.publish(&kafka));
+    assert!(why.contains("max.message.bytes"), "{why}");
+}
+
+/// Opened showtimes carry their layout: frames of tens of megabytes, of every compression.
+#[test]
+fn large_records_go_through() {
+    use tmomi_persist::history::History;
+    let all = [Compression::None, Compression::Gzip, Compression::Snappy, Compression::Lz4];
+    for compression in all {
+        let mut kafka = topic("large");
+        kafka.compression = compression;
+        let mut sales = Sales::begin(52);
+        sales.sell(3);
+        let (epoch, last) = (sales.log.records[2].epoch, sales.log.last());
+        // What no compression makes smaller.
+        let mut dice = crate::writer::log::Dice(53);
+        let blob: Vec<u8> = (0..5 << 20).flat_map(|_| dice.below(u64::MAX).to_le_bytes()).collect();
+        let mut event = *sales.log.records[2].batch.events.last().expect("some");
+        event[0] = last.0 + 1;
+        let blobs = vec![(last.next(), blob.into_boxed_slice())];
+        let batch = Batch { events: vec![event], blobs };
+        sales.journal.append(epoch, &batch).expect("a disk");
+        sales.journal.commit().expect("a disk");
+        sales.committed.store(last.0 + 1, std::sync::atomic::Ordering::SeqCst);
+        let publisher = sales.publish(&kafka);
+        until("all is published", || publisher.state().published() == last.next());
+        let mut records = sales.log.records.clone();
+        records.push(Record { epoch, batch });
+        let history = KafkaHistory::new(kafka, 0);
+        let mut frames = history.after(Seq(0)).expect("the broker answers");
+        let mut found = Batch::default();
+        while let Some(frame) = frames.read_to(last.next()).expect("it is sound") {
+            found.events.extend(frame.batch.events);
+            found.blobs.extend(frame.batch.blobs);
+        }
+        assert!(found == together(&records), "{compression:?}");
+    }
+}
+
+/// R2: a plan that the topic does not take ends the log with the setting's name, and the next start
+/// goes on without it.
+#[test]
+fn a_decision_that_is_too_large_for_the_log_names_the_setting() {
+    let (kafka, folder) = (topic("little"), tempfile::tempdir().expect("a folder"));
+    make(&kafka, 1, &[("max.message.bytes", "2000")]);
+    let mut desk = desk(&kafka, folder.path());
+    // Many small decisions of one group are cut.
+    let last = (1..200).map(|buyer| decide(&mut desk, buyer)).last().expect("some");
+    wait(&desk.shard, last);
+    let (part, reason) = (Part { block: BlockIndex(0), mask: 1 }, vec![b'x'; 3_000]);
+    let context = desk.context(7);
+    let blocked = desk.handle.block(&desk.house, &[part], Some(reason.into()), context);
+    let seq = blocked.expect("it is free");
+    desk.shard.wake();
+    assert!(!waited(&desk.shard, seq, Duration::from_secs(20)));
+    until("it says why", || matches!(desk.shard.accepting(), Err(Stalled::Failed(_))));
+    let why = format!("{:?}", desk.shard.accepting());
+    assert!(why.contains("max.message.bytes"), "{why}");
+    assert!(desk.shard.close().is_err());
+    let desk = self::desk(&kafka, folder.path());
+    assert_eq!(desk.shard.first(), last.next());
+}
