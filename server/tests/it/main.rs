@@ -11,6 +11,8 @@ mod damage;
 mod faults;
 mod history;
 mod idempotency;
+#[cfg(feature = "kafka")]
+mod kafka;
 mod line;
 mod mass;
 mod offers;
@@ -20,6 +22,10 @@ mod readme;
 mod refusals;
 mod rows;
 mod sale;
+#[cfg(feature = "kafka")]
+#[path = "../../../persist/tests/common/servers.rs"]
+#[allow(dead_code, reason = "each test binary needs its part of it")]
+mod servers;
 mod sizes;
 mod streams;
 mod support;

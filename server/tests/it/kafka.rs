@@ -1,0 +1,184 @@
+//! The program beside Kafka: a stream of its journal, or the topic as its log.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tmomi_engine::event::EventWords;
+use tmomi_engine::ids::Seq;
+use tmomi_persist::history::{History, JournalHistory};
+use tmomi_persist::kafka::{KafkaConfig, KafkaHistory};
+
+use crate::servers::{self, Kind, Own};
+use crate::support::house::{self, Buyer, Sale};
+use crate::support::{Client, Launch, Server, eventually};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn topic(name: &str) -> String {
+    let since = std::time::UNIX_EPOCH.elapsed().expect("it is later").as_nanos();
+    format!("server-{name}-{}-{since}", std::process::id())
+}
+
+fn launch(what: &str, brokers: &str, topic: &str) -> Launch {
+    Launch::new()
+        .set("TMOMI_KAFKA", what)
+        .set("TMOMI_KAFKA_BROKERS", brokers)
+        .set("TMOMI_KAFKA_TOPIC", topic)
+}
+
+/// Every event of a log up to its end.
+fn events(history: &dyn History, to: Seq) -> Vec<EventWords> {
+    let mut frames = history.after(Seq(0)).expect("the log is there");
+    let mut events = Vec::new();
+    while let Some(frame) = frames.read_to(to).expect("the log is sound") {
+        events.extend(frame.batch.events);
+    }
+    events
+}
+
+async fn sale(server: &Server) -> Sale {
+    Sale::open(server, house::rows(20, 60), json!({ "limit": 1_000 })).await
+}
+
+async fn metric(server: &Server, name: &str) -> Option<u64> {
+    let text = Client::stranger(server.address()).get("/metrics").await.text();
+    let line = text.lines().find(|line| line.starts_with(name) && !line.starts_with('#'))?;
+    line.rsplit(' ').next()?.parse().ok()
+}
+
+async fn ready(server: &Server) -> String {
+    Client::stranger(server.address()).get("/readyz").await.text()
+}
+
+async fn buy(sale: &Sale, buyer: &Buyer, seats: std::ops::Range<usize>) {
+    for n in seats {
+        sale.bought(buyer, &[&format!("A-{}-{}", n / 60 + 1, n % 60 + 1)]).await;
+    }
+}
+
+/// Waits until the topic has what was answered.
+async fn published(server: &Server) {
+    eventually("all is published", PATIENCE, async || {
+        let up = metric(server, "tmomi_stream_up").await == Some(1);
+        (up && metric(server, "tmomi_stream_lag_events").await == Some(0)).then_some(())
+    })
+    .await;
+}
+
+/// R2, R12: the journal is the log, whatever becomes of Kafka. Planted: the publisher is stopped
+/// before it has what was answered last.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stream_has_all_that_was_sold_after_crashes_of_either_side() {
+    let mut own = Own::start(Kind::Kafka);
+    let topic = topic("stream");
+    let server = launch("stream", own.address(), &topic).start();
+    let (sale, buyer) = (sale(&server).await, house::buyer(&server).await);
+    buy(&sale, &buyer, 0..20).await;
+    published(&server).await;
+    assert_eq!(ready(&server).await, "ok\n");
+    let server = server.crash();
+    buy(&sale, &buyer, 20..40).await;
+    own.kill();
+    buy(&sale, &buyer, 40..60).await;
+    eventually("it is told", PATIENCE, async || {
+        let text = ready(&server).await;
+        (text.starts_with("ok") && text.contains("the publisher waits")).then_some(())
+    })
+    .await;
+    assert_eq!(metric(&server, "tmomi_stream_up").await, Some(0));
+    // A start without Kafka sells, too.
+    let server = server.crash();
+    buy(&sale, &buyer, 60..80).await;
+    own.restart();
+    published(&server).await;
+    buy(&sale, &buyer, 80..100).await;
+    let launch = server.stop();
+    let journal = JournalHistory(launch.data().join("journal"));
+    let report = tmomi_persist::journal::verify(&journal.0).expect("a journal");
+    let last = report.epochs.last().expect("a reign").last;
+    let stream = KafkaHistory::new(KafkaConfig::new(own.address(), &topic), 0);
+    assert_eq!(events(&stream, last), events(&journal, last));
+}
+
+/// R2, R8, R9: with the topic as the log nothing needs a journal.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_as_the_log_has_all_that_was_answered() {
+    let topic = topic("log");
+    let server = launch("log", &servers::kafka(), &topic).start();
+    let (sale, buyer) = (sale(&server).await, house::buyer(&server).await);
+    buy(&sale, &buyer, 0..30).await;
+    house::rows_are_written(&server, &sale).await;
+    assert!(!server.launch().data().join("journal").exists());
+    let server = server.crash();
+    assert_eq!(sale.seats_in(&buyer.client, 's').await.len(), 30);
+    buy(&sale, &buyer, 30..60).await;
+    house::rows_are_written(&server, &sale).await;
+    // The trail is read from the topic.
+    let trail = sale.admin.get(&sale.admin_path("/events?limit=1000")).await.expect(200);
+    let trail = trail["events"].as_array().expect("a list");
+    assert_eq!(trail.iter().filter(|event| event["type"] == "confirmed").count(), 60);
+    let server = server.stop().start();
+    assert_eq!(sale.stats().await["sold"], 60);
+    // All else may be lost: the topic has it. (The catalog is no part of the log.)
+    let launch = server.stop();
+    std::fs::remove_dir_all(launch.data().join("snapshots")).expect("they were there");
+    std::fs::remove_file(launch.data().join("sales.db")).expect("it was there");
+    let server = launch.start();
+    assert_eq!(sale.stats().await["sold"], 60);
+    house::rows_are_written(&server, &sale).await;
+}
+
+/// Planted bug: a commit waits for its broker for ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_broker_the_log_answers_503_and_goes_on() {
+    let mut own = Own::start(Kind::Kafka);
+    let mut server = launch("log", own.address(), &topic("away")).start();
+    let (sale, buyer) = (sale(&server).await, house::buyer(&server).await);
+    buy(&sale, &buyer, 0..5).await;
+    own.kill();
+    // Whoever is the first to ask waits in vain; then nobody waits.
+    let reply = sale.hold(&buyer, &["A-1-10"]).await;
+    reply.refused(503, "not-committed");
+    sale.hold(&buyer, &["A-1-11"]).await.refused(503, "not-committed");
+    assert!(ready(&server).await.contains(own.address()));
+    assert_eq!(sale.seats_in(&buyer.client, 's').await.len(), 5, "reads go on");
+    own.restart();
+    eventually("it sells", PATIENCE, async || {
+        (sale.hold(&buyer, &["A-1-12"]).await.status == 201).then_some(())
+    })
+    .await;
+    // What was decided and not answered is there.
+    assert_eq!(sale.stats().await["held"], 2);
+    own.kill();
+    let began = std::time::Instant::now();
+    server.signal(rustix::process::Signal::TERM);
+    server.wait_exit(Duration::from_secs(20));
+    assert!(began.elapsed() < Duration::from_secs(20));
+    own.restart();
+    let server = server.launch().start();
+    assert_eq!(sale.stats().await["held"], 2);
+    drop(server);
+}
+
+#[test]
+fn a_start_says_what_is_wrong_with_kafka() {
+    let (status, said) = launch("log", "127.0.0.1:1", "nobody")
+        .set("TMOMI_KAFKA_PASSWORD", "hunter22")
+        .set("TMOMI_KAFKA_USER", "buyer")
+        .set("TMOMI_KAFKA_SASL_MECHANISM", "plain")
+        .start_refused();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("127.0.0.1:1") && said.contains("kafka_brokers"), "{said}");
+    assert!(!said.contains("hunter22"), "{said}");
+
+    let topic = topic("partitions");
+    launch("log", &servers::kafka(), &topic).start().stop();
+    let more = launch("log", &servers::kafka(), &topic).set("TMOMI_KAFKA_PARTITIONS", "3");
+    let (status, said) = more.start_refused();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains(&topic) && said.contains("1 partitions and 3 are set"), "{said}");
+
+    let (status, said) = launch("log", "", &topic).start_refused();
+    assert_eq!(status.code(), Some(2), "{said}");
+    assert!(said.contains("kafka_brokers"), "{said}");
+}
