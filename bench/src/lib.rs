@@ -10,6 +10,8 @@
 //! * `line`: what a position in line costs, by the length of the line
 //! * `journal`: what a commit costs by the size of its batch
 //! * `durable`: how many holds a second become durable, and how soon, by how many are in flight
+//! * `kafka_log`: the same with a Kafka topic as the log, beside a bare produce and read back
+//! * `kafka_stream`: how fast a journal is published, beside a bare producer
 //! * `replay`: how fast events become an image again
 //! * `snapshot`: how soon an image of ten million seats is written, and how soon a house is built
 //! * `recovery`: how soon a house of ten million seats is back
@@ -28,8 +30,10 @@
 
 pub mod bare_file;
 pub mod baseline;
+pub mod broker;
 pub mod contenders;
 pub mod databases;
+pub mod flight;
 pub mod rounds;
 pub mod sale;
 pub mod socket;

@@ -124,6 +124,19 @@ pub enum TopicFault {
         /// What is needed.
         wanted: Seq,
     },
+    /// What was to be read next is not there any more.
+    #[error(
+        "partition {partition} begins at offset {low} and offset {position} was not read yet: its \
+         retention (retention.ms, retention.bytes) must be unlimited"
+    )]
+    Expired {
+        /// The partition.
+        partition: i32,
+        /// Its first offset.
+        low: i64,
+        /// Where somebody had got to.
+        position: i64,
+    },
     /// Every record was removed.
     #[error(
         "every record of partition {partition} was removed, so nobody knows where it ended: its \

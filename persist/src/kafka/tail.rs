@@ -87,7 +87,9 @@ impl Tail {
             }
             Some(Err(Native::PartitionEOF(_))) => Ok(Found::End),
             Some(Err(error)) => match error.rdkafka_error_code() {
-                Some(Code::AutoOffsetReset | Code::OffsetOutOfRange) => Err(self.beyond()),
+                Some(Code::AutoOffsetReset | Code::OffsetOutOfRange | Code::LogTruncation) => {
+                    Err(self.beyond())
+                }
                 // No group is needed, so no right to one either.
                 Some(Code::GroupAuthorizationFailed) => Ok(Found::Nothing),
                 _ => Err(self.failed(&error)),
@@ -170,8 +172,7 @@ impl Tail {
         let (partition, position) = (self.partition, self.next);
         match self.ends() {
             Ok((low, _)) if position < low => {
-                let (oldest, wanted) = Default::default();
-                self.fault(TopicFault::Removed { partition, offset: low, oldest, wanted })
+                self.fault(TopicFault::Expired { partition, low, position })
             }
             Ok((_, high)) => self.fault(TopicFault::Recreated { partition, high, position }),
             Err(error) => error,

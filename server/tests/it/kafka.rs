@@ -65,8 +65,7 @@ async fn published(server: &Server) {
     .await;
 }
 
-/// R2, R12: the journal is the log, whatever becomes of Kafka. Planted: the publisher is stopped
-/// before it has what was answered last.
+/// R2, R12: the journal is the log, whatever becomes of Kafka.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_has_all_that_was_sold_after_crashes_of_either_side() {
     let mut own = Own::start(Kind::Kafka);

@@ -22,6 +22,8 @@ use crate::kafka::topic::{self, Use};
 /// Records and bytes on their way at most.
 const IN_FLIGHT_MAX: usize = 4_096;
 const IN_FLIGHT_BYTES_MAX: usize = 32 << 20;
+/// Frames that are given to the producer between two looks at what is acknowledged.
+const FRAMES_MAX: usize = 64;
 /// How long it rests when the topic has all there is.
 const REST: Duration = Duration::from_millis(5);
 /// How long it waits for room.
@@ -175,12 +177,15 @@ struct Session<'a> {
 
 impl Session<'_> {
     fn step(&mut self) -> Result<(), PublishError> {
-        let wait = match self.fill()? {
+        let mut filled = 0;
+        while filled < FRAMES_MAX && self.fill()? {
+            filled += 1;
+        }
+        self.producer.poll(match filled == FRAMES_MAX {
             true => Duration::ZERO,
             false if self.outbox.is_empty() => REST,
             false => ROOM_WAIT,
-        };
-        self.producer.poll(wait);
+        });
         let delivered = self.producer.context().take();
         if !delivered.is_empty() || self.in_flight == 0 {
             self.heard_ns = self.config.clock.monotonic_ns();

@@ -37,7 +37,7 @@ const PASSING: [Answer; 6] = [
     Answer::RD_KAFKA_RESP_ERR_REQUEST_TIMED_OUT,
 ];
 
-/// R2, R6; planted: a record whose answer is an error is sent again by the log, too.
+/// R2, R6.
 #[test]
 fn what_brokers_refuse_for_a_while_is_committed_once_and_in_order() {
     let (cluster, kafka) = cluster();

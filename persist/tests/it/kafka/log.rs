@@ -148,6 +148,7 @@ fn a_second_owner_ends_the_reign_of_the_first_for_good() {
 }
 
 /// R2: what a dead owner had on its way is part of the log if it came before the next reign.
+/// Planted: a reign begins although its first frame came too late to count.
 #[test]
 fn what_arrives_while_a_reign_begins_is_read_before_it_does() {
     let (folder, kafka) = (tempfile::tempdir().expect("a folder"), topic("overtaken"));

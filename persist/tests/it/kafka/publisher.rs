@@ -95,8 +95,7 @@ pub(super) fn failure(publisher: &Publisher) -> String {
     failed().expect("it stays so")
 }
 
-/// R2, R6; planted: the publisher goes on where it believes it was instead of where the topic ends;
-/// and frames that are not committed are published.
+/// R2, R6; planted: the publisher goes on where it knows that it was instead of where the topic ends.
 #[test]
 fn everything_is_published_in_order_whoever_dies_when() {
     let (mut sales, kafka) = (Sales::begin(31), topic("stream"));
@@ -113,7 +112,7 @@ fn everything_is_published_in_order_whoever_dies_when() {
     assert_eq!(publisher.state().status(), PublisherStatus::Running);
     let (found, repeated) = events(&kafka);
     assert!(found == together(&sales.log.records), "the topic has what the journal has");
-    assert!(repeated < 12 * 4_096, "{repeated} records came twice");
+    assert!(repeated < 12 * 20, "{repeated} records came twice");
     // What is published the journal need not keep.
     let needed = Seq(sales.needed.load(Ordering::SeqCst));
     let last_record = &sales.log.records.last().expect("some").batch;
@@ -123,7 +122,7 @@ fn everything_is_published_in_order_whoever_dies_when() {
     publisher.stop();
 }
 
-/// What is not committed is not there yet.
+/// R2; planted: what is written and not committed is published.
 #[test]
 fn nothing_is_published_before_it_is_committed() {
     let (mut sales, kafka) = (Sales::begin(32), topic("committed"));

@@ -52,6 +52,13 @@ fn brokers_that_are_missing_or_refuse_are_named() {
     let why = refusal(&config);
     assert!(why.contains("127.0.0.1:1") && why.contains("refused"), "{why}");
 
+    // The client is built with TLS and SCRAM: what is missing is the broker, still.
+    let (user, password) = ("buyer".to_owned(), "hunter22".to_owned());
+    config.tls = true;
+    config.sasl = Some(Sasl { mechanism: Mechanism::ScramSha512, user, password });
+    let why = refusal(&config);
+    assert!(why.contains("127.0.0.1:1") && why.contains("refused"), "{why}");
+
     let mut config = topic("refused");
     config.patience = Duration::from_secs(4);
     let (user, password) = ("buyer".to_owned(), "hunter22".to_owned());
