@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by failing")]
 
 mod catalog;
+#[path = "../common/databases.rs"]
+#[allow(dead_code, reason = "each test binary needs its part of it")]
 mod databases;
 #[path = "../common/disk.rs"]
 #[allow(dead_code, reason = "either test binary needs its part of it")]

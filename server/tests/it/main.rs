@@ -8,6 +8,10 @@ mod confirm;
 mod contract;
 mod crash;
 mod damage;
+mod database;
+#[path = "../../../persist/tests/common/databases.rs"]
+#[allow(dead_code, reason = "each test binary needs its part of it")]
+mod databases;
 mod faults;
 mod history;
 mod idempotency;
@@ -22,7 +26,6 @@ mod readme;
 mod refusals;
 mod rows;
 mod sale;
-#[cfg(feature = "kafka")]
 #[path = "../../../persist/tests/common/servers.rs"]
 #[allow(dead_code, reason = "each test binary needs its part of it")]
 mod servers;

@@ -1,4 +1,5 @@
 //! One database of each kind, which every test of rows and catalog runs on.
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by failing")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
