@@ -99,13 +99,8 @@ impl Bare {
     /// Writes a record and reads it back.
     pub fn write_and_read(&self, bytes: &[u8]) {
         self.send(bytes);
-        let found = loop {
-            match self.consumer.poll(PATIENCE).expect("it comes") {
-                Ok(message) => break message.payload_len(),
-                Err(error) => panic!("{error}"),
-            }
-        };
-        assert_eq!(found, bytes.len());
+        let found = self.consumer.poll(PATIENCE).expect("it comes").expect("it can be read");
+        assert_eq!(found.payload_len(), bytes.len());
         self.flush();
     }
 }

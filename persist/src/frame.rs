@@ -225,6 +225,15 @@ pub fn encode(
     Ok(put(FrameKind::Events, Origin { shard, epoch, previous }, first, batch, out))
 }
 
+/// Makes a frame the continuation of another one than it was written behind.
+#[cfg(feature = "kafka")]
+pub(crate) fn put_behind(previous: Checksum, frame: &mut [u8]) -> Checksum {
+    frame[CRC_END..CRC_END + 4].copy_from_slice(&previous.0.to_le_bytes());
+    let checksum = checksum(frame);
+    frame[CRC_AT..CRC_END].copy_from_slice(&checksum.0.to_le_bytes());
+    checksum
+}
+
 /// Appends a note, a frame without events, to `out`; `next` is the number of the next event.
 pub(crate) fn encode_note(
     kind: FrameKind,

@@ -179,3 +179,13 @@ proptest! {
         prop_assert!(!is_unfinished(&bytes, 64));
     }
 }
+
+#[cfg(feature = "kafka")]
+#[test]
+fn a_frame_put_behind_another_is_what_would_have_been_written_there() {
+    let (mut moved, _) = encoded(&batch(10, 3));
+    let mut there = Vec::new();
+    let written = encode(5, Epoch(2), Checksum(99), &batch(10, 3), &mut there);
+    assert_eq!(written, Ok(put_behind(Checksum(99), &mut moved)));
+    assert_eq!(moved, there);
+}

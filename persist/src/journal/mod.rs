@@ -40,6 +40,8 @@ use crate::frame::FrameError;
 pub use ahead::AheadDisk;
 pub use lock::FolderLock;
 pub use media::{Disk, Media};
+#[cfg(feature = "kafka")]
+pub(crate) use reader::Passed;
 pub use reader::Reader;
 pub use report::{Dump, Dumped, EpochReport, Report, dump, verify};
 pub(crate) use segment::retain_from_on;

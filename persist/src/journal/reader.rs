@@ -75,6 +75,37 @@ impl Reader {
         self.scanner.sync()
     }
 
+    /// As [`read_to`](Self::read_to), for who passes frames on: one that is new from its first event
+    /// is given as it stands in the journal, which costs a copy.
+    ///
+    /// # Errors
+    ///
+    /// As [`read_to`](Self::read_to).
+    #[cfg(feature = "kafka")]
+    pub(crate) fn pass_to(&mut self, committed: Seq) -> Result<Option<Passed>, JournalError> {
+        if self.after >= committed {
+            return Ok(None);
+        }
+        loop {
+            let Step::Frame { header, bytes } = self.scanner.step()? else {
+                let (dir, wanted) = (self.dir.clone(), self.after.next());
+                return Err(JournalError::EndsEarly { dir, wanted });
+            };
+            if header.kind != FrameKind::Events || header.next_seq() <= self.after.next() {
+                continue;
+            }
+            if header.first == self.after.next() {
+                self.after = Seq(header.next_seq().0 - 1);
+                let bytes = bytes[..header.bytes].to_vec();
+                return Ok(Some(Passed::Whole { header, bytes }));
+            }
+            return match frame::decode_body(&header, bytes) {
+                Ok(batch) => Ok(Some(Passed::Part(self.give(header, batch)))),
+                Err(reason) => Err(self.scanner.blame(reason)),
+            };
+        }
+    }
+
     /// The last event that was given, or after which reading began.
     pub fn position(&self) -> Seq {
         self.after
@@ -86,7 +117,7 @@ impl Reader {
     }
 
     /// The damage of the last frame, found by whoever unpacked its events.
-    pub(super) fn blame(&self, reason: Damage) -> JournalError {
+    pub(crate) fn blame(&self, reason: Damage) -> JournalError {
         self.scanner.blame(reason)
     }
 
@@ -120,6 +151,21 @@ impl Reader {
         self.after = Seq(header.next_seq().0 - 1);
         Frame { shard: header.shard, epoch: header.epoch, batch }
     }
+}
+
+/// A frame that is passed on.
+#[cfg(feature = "kafka")]
+#[derive(Debug)]
+pub(crate) enum Passed {
+    /// All of it, checked from end to end.
+    Whole {
+        /// What stands in front of its events.
+        header: Header,
+        /// As it stands in the journal.
+        bytes: Vec<u8>,
+    },
+    /// Its last events: those before were given already.
+    Part(Frame),
 }
 
 impl Iterator for Reader {

@@ -149,7 +149,7 @@ async fn without_its_broker_the_log_answers_503_and_goes_on() {
     // What was decided and not answered is there.
     assert_eq!(sale.stats().await["held"], 2);
     own.kill();
-    let began = std::time::Instant::now();
+    let began = tokio::time::Instant::now();
     server.signal(rustix::process::Signal::TERM);
     server.wait_exit(Duration::from_secs(20));
     assert!(began.elapsed() < Duration::from_secs(20));

@@ -10,8 +10,8 @@ use tmomi_engine::event::Batch;
 use tmomi_engine::ids::Seq;
 
 use super::{PublishError, PublishedSample, PublisherConfig, PublisherState, PublisherStatus};
-use crate::frame::{Checksum, Header};
-use crate::journal::{JournalError, Reader};
+use crate::frame::{self, Checksum, Header};
+use crate::journal::{Damage, JournalError, Passed, Reader};
 use crate::kafka::client::{Delivered, Deliveries, Ears};
 use crate::kafka::cut::{self, Encoded};
 use crate::kafka::error::{KafkaError, TopicFault};
@@ -200,14 +200,10 @@ impl Session<'_> {
     /// Gives the producer the next frame; `false` if there is none, or no room.
     fn fill(&mut self) -> Result<bool, PublishError> {
         if self.outbox.is_empty() {
-            let Some(frame) = self.reader.read_to((self.config.committed)())? else {
+            let Some(passed) = self.reader.pass_to((self.config.committed)())? else {
                 return Ok(false);
             };
-            let (shard, epoch) = (self.config.shard, frame.epoch);
-            let encoded = cut::encode(shard, epoch, self.checksum, &frame.batch, self.bytes_max);
-            let encoded = encoded.map_err(|fault| self.tail.fault(fault))?;
-            self.checksum = encoded.last().map_or(self.checksum, |frame| frame.checksum);
-            self.outbox.extend(encoded);
+            self.encode(passed)?;
         }
         while let Some(frame) = self.outbox.front() {
             let bytes = frame.bytes.len();
@@ -221,6 +217,40 @@ impl Session<'_> {
             self.in_flight_bytes += bytes;
         }
         Ok(true)
+    }
+
+    /// Puts a frame behind those before it in the topic. One that fits is what the journal has but for
+    /// that.
+    fn encode(&mut self, passed: Passed) -> Result<(), PublishError> {
+        let of = match &passed {
+            Passed::Whole { header, .. } => header.shard,
+            Passed::Part(frame) => frame.shard,
+        };
+        if of != self.config.shard {
+            return Err(self.reader.blame(Damage::Shard(of)).into());
+        }
+        let (epoch, batch) = match passed {
+            Passed::Whole { header, mut bytes } if header.bytes <= self.bytes_max => {
+                let checksum = frame::put_behind(self.checksum, &mut bytes);
+                let last = Seq(header.next_seq().0 - 1);
+                let events = header.events as usize;
+                let encoded = Encoded { bytes, checksum, first: header.first, last, events };
+                self.checksum = checksum;
+                self.outbox.push_back(encoded);
+                return Ok(());
+            }
+            Passed::Whole { header, bytes } => {
+                let batch = frame::decode_body(&header, &bytes);
+                (header.epoch, batch.map_err(|error| self.reader.blame(error.into()))?)
+            }
+            Passed::Part(frame) => (frame.epoch, frame.batch),
+        };
+        let shard = self.config.shard;
+        let encoded = cut::encode(shard, epoch, self.checksum, &batch, self.bytes_max);
+        let encoded = encoded.map_err(|fault| self.tail.fault(fault))?;
+        self.checksum = encoded.last().map_or(self.checksum, |frame| frame.checksum);
+        self.outbox.extend(encoded);
+        Ok(())
     }
 
     /// Gives the front of the outbox to the producer; `false` if its queue is full.
