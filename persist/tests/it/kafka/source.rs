@@ -65,8 +65,7 @@ async fn a_writer_follows_a_topic_and_goes_on_where_it_was() {
     }
 }
 
-/// R7; planted: a frame of an ended reign counts; and reading begins at the record that the search
-/// finds instead of well before it.
+/// R7; planted: a frame of an ended reign counts.
 #[tokio::test]
 async fn what_an_owner_wrote_after_its_reign_never_becomes_a_row() {
     let (database, kafka) = (sqlite("sales.db"), topic("zombie"));
