@@ -69,7 +69,8 @@ pub fn recover(
 }
 
 /// The image at event `to`, which is committed, or at the end of that event's frame: from the
-/// newest snapshot and what the log has after it. The log may be written meanwhile.
+/// newest snapshot that is not after it and what the log has from there. The log may be written
+/// meanwhile.
 ///
 /// # Errors
 ///
@@ -79,7 +80,7 @@ pub(crate) fn image_at(
     history: &dyn History,
     to: Seq,
 ) -> Result<Image, RecoveryError> {
-    let newest = snapshots.list()?.into_iter().next();
+    let newest = snapshots.list()?.into_iter().find(|snapshot| snapshot.seq <= to);
     Ok(read_to(snapshots, newest, history, to)?.image)
 }
 
@@ -95,6 +96,30 @@ fn read_to(
         replay.take(&frame)?;
     }
     Ok(replay.finish())
+}
+
+/// Brings an image to event `to`, as [`image_at`].
+///
+/// # Errors
+///
+/// As [`recover`]; the image is of no use then.
+pub(crate) fn advance(
+    image: &mut Image,
+    history: &dyn History,
+    to: Seq,
+) -> Result<(), RecoveryError> {
+    let mut frames = history.after(image.applied())?;
+    while let Some(frame) = frames.read_to(to)? {
+        follow(image, &frame)?;
+    }
+    Ok(())
+}
+
+fn follow(image: &mut Image, frame: &Frame) -> Result<(), RecoveryError> {
+    if image.follow(frame.epoch, &frame.batch)? == Followed::Stale {
+        tracing::warn!(epoch = %frame.epoch, "events of an ended reign are left out");
+    }
+    Ok(())
 }
 
 /// A snapshot, to which frames are added.
@@ -125,10 +150,7 @@ impl Replay {
     /// Adds the next frame.
     pub(crate) fn take(&mut self, frame: &Frame) -> Result<(), RecoveryError> {
         self.recovered.replayed_bytes += frame::encoded_bytes(&frame.batch) as u64;
-        if self.recovered.image.follow(frame.epoch, &frame.batch)? == Followed::Stale {
-            tracing::warn!(epoch = %frame.epoch, "events of an ended reign are left out");
-        }
-        Ok(())
+        follow(&mut self.recovered.image, frame)
     }
 
     pub(crate) fn finish(mut self) -> Recovered {

@@ -138,6 +138,11 @@ impl Image {
         self.holds.active()
     }
 
+    /// The holds that ended and are remembered, in the order of their ends: all since the first.
+    pub fn ended_holds(&self) -> impl Iterator<Item = &Ended> {
+        self.holds.ended()
+    }
+
     /// What a key led to, by the hash of user and key. Remembered for a day at least, as long as
     /// the shard is not flooded with keys or with holds: what is left of a hold that is forgotten
     /// is no answer, so its key is forgotten with it.

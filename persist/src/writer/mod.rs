@@ -18,10 +18,13 @@
 //! organiser's request must not wait for a batch of ten thousand rows, nor the other way round.
 
 mod dead_letter;
+pub mod export;
 mod fold;
 mod journal;
+mod moment;
 mod names;
 mod pace;
+pub mod reconcile;
 mod rows;
 mod sql;
 mod state;

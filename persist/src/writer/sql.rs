@@ -10,7 +10,7 @@ use sqlx::{AnyConnection, AnyPool, AssertSqlSafe, QueryBuilder, Row as _};
 use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId};
 
 use super::rows::{Rows, Stamp};
-use super::tables::{TableRow, Value};
+use super::tables::{Table, TableRow, Value};
 use super::{EntryKey, Sink, SinkError};
 use crate::database::{self, Dialect, OpenError, Part, Place};
 
@@ -38,7 +38,7 @@ impl SqlSink {
     /// whoever sells does not depend on it.
     pub fn at(place: impl Into<Place>, shard: u32) -> SqlSink {
         let place = place.into();
-        let upserts = Upserts { dialect: place.dialect(), known: HashMap::new() };
+        let upserts = Upserts::new(place.dialect());
         SqlSink { shard, place, pool: None, upserts }
     }
 
@@ -194,12 +194,16 @@ fn run_length(left: usize, max: usize) -> usize {
 
 /// The statements that write rows, by table and count of rows.
 #[derive(Debug)]
-struct Upserts {
+pub(super) struct Upserts {
     dialect: Dialect,
     known: HashMap<(&'static str, usize), Arc<str>>,
 }
 
 impl Upserts {
+    pub(super) fn new(dialect: Dialect) -> Upserts {
+        Upserts { dialect, known: HashMap::new() }
+    }
+
     fn rows_max(&self) -> usize {
         match self.dialect {
             Dialect::Sqlite => FILE_ROWS_MAX,
@@ -207,8 +211,7 @@ impl Upserts {
         }
     }
 
-    fn statement<R: TableRow>(&mut self, rows: usize) -> Query<'static, Any, AnyArguments> {
-        let table = R::table();
+    fn statement(&mut self, table: &Table, rows: usize) -> Query<'static, Any, AnyArguments> {
         let make = || Arc::from(table.upsert(rows, self.dialect));
         let sql = self.known.entry((table.name, rows)).or_insert_with(make);
         sqlx::query(AssertSqlSafe(Arc::clone(sql)))
@@ -228,7 +231,7 @@ impl Upserts {
         while left > 0 {
             let run = run_length(left, self.rows_max());
             left -= run;
-            let mut query = Some(self.statement::<R>(run));
+            let mut query = Some(self.statement(R::table(), run));
             for (key, row) in rows.by_ref().take(run) {
                 row.put(shard, key, &mut |value| query = query.take().map(|q| bind(q, value)));
             }
@@ -238,9 +241,30 @@ impl Upserts {
         }
         Ok(())
     }
+
+    /// Writes rows of which only the values are known, in the order of the columns.
+    pub(super) async fn write_values(
+        &mut self,
+        conn: &mut AnyConnection,
+        table: &Table,
+        rows: &[Vec<Value<'_>>],
+    ) -> Result<(), sqlx::Error> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (run, after) = rest.split_at(run_length(rest.len(), self.rows_max()));
+            rest = after;
+            let query = self.statement(table, run.len());
+            let query = run.iter().flatten().cloned().fold(query, bind);
+            query.execute(&mut *conn).await?;
+        }
+        Ok(())
+    }
 }
 
-fn bind<'q>(query: Query<'q, Any, AnyArguments>, value: Value<'_>) -> Query<'q, Any, AnyArguments> {
+pub(super) fn bind<'q>(
+    query: Query<'q, Any, AnyArguments>,
+    value: Value<'_>,
+) -> Query<'q, Any, AnyArguments> {
     match value {
         Value::NoNumber => query.bind(None::<i64>),
         Value::NoText => query.bind(None::<String>),

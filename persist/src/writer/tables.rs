@@ -10,7 +10,7 @@ use super::EntryKey;
 use super::rows::{EntryRow, HoldOutcome, HoldRow, OrderRow, Stamp, TicketRow};
 use crate::database::Dialect;
 
-/// What stands in a column.
+/// What stands in a column, or is to stand there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Value<'a> {
     /// Nothing, in a column of numbers.
@@ -21,6 +21,38 @@ pub(crate) enum Value<'a> {
     Number(i64),
     /// Text, or a time as the database has it.
     Text(Cow<'a, str>),
+}
+
+impl Value<'_> {
+    /// The same, for as long as one likes.
+    pub(crate) fn into_owned(self) -> Value<'static> {
+        match self {
+            Value::NoNumber => Value::NoNumber,
+            Value::NoText => Value::NoText,
+            Value::Number(number) => Value::Number(number),
+            Value::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
+        }
+    }
+
+    fn is_null(&self) -> bool {
+        matches!(self, Value::NoNumber | Value::NoText)
+    }
+
+    /// Whether a database does not tell the two apart.
+    pub(crate) fn is_same(&self, other: &Value<'_>) -> bool {
+        self == other || self.is_null() && other.is_null()
+    }
+}
+
+impl std::fmt::Display for Value<'_> {
+    /// Text in quotes, so that no name is mistaken for something else.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Value::NoNumber | Value::NoText => f.write_str("null"),
+            Value::Number(number) => number.fmt(f),
+            Value::Text(text) => write!(f, "{text:?}"),
+        }
+    }
 }
 
 /// A table. Its columns are those of the four lists in their order, then `epoch` and `sequence`.
@@ -38,6 +70,8 @@ pub(crate) struct Table {
     pub(crate) known: &'static [&'static str],
     /// Which of these are times.
     pub(crate) times: &'static [&'static str],
+    /// What no image remembers.
+    pub(crate) untold: &'static [&'static str],
 }
 
 pub(crate) static HOLD: Table = Table {
@@ -47,6 +81,7 @@ pub(crate) static HOLD: Table = Table {
     said: &["state"],
     known: &["seats", "created_at", "deadline"],
     times: &["created_at", "deadline"],
+    untold: &[],
 };
 
 pub(crate) static ORDER: Table = Table {
@@ -56,6 +91,7 @@ pub(crate) static ORDER: Table = Table {
     said: &["state"],
     known: &["payment_ref", "confirmed_at", "refunded_at"],
     times: &["confirmed_at", "refunded_at"],
+    untold: &["payment_ref"],
 };
 
 pub(crate) static TICKET: Table = Table {
@@ -65,6 +101,7 @@ pub(crate) static TICKET: Table = Table {
     said: &["state"],
     known: &[],
     times: &[],
+    untold: &[],
 };
 
 pub(crate) static ENTRY: Table = Table {
@@ -74,6 +111,7 @@ pub(crate) static ENTRY: Table = Table {
     said: &["place", "session_until", "changed_at"],
     known: &["user_id", "number"],
     times: &["session_until", "changed_at"],
+    untold: &["changed_at"],
 };
 
 /// Which decision changed a row last: the last columns of every table.
@@ -133,11 +171,13 @@ impl Table {
 
     /// The columns as they are read back: times as text.
     pub(crate) fn selected(&self, dialect: Dialect) -> String {
-        let column = |name: &'static str| match dialect {
-            Dialect::MySql if self.times.contains(&name) => {
-                format!("CAST({name} AS CHAR) AS {name}").into()
-            }
-            _ => Cow::Borrowed(name),
+        let text = match dialect {
+            Dialect::Sqlite => "TEXT",
+            Dialect::MySql => "CHAR",
+        };
+        let column = |name: &'static str| match self.times.contains(&name) {
+            true => format!("CAST({name} AS {text}) AS {name}").into(),
+            false => Cow::Borrowed(name),
         };
         self.columns().map(column).collect::<Vec<_>>().join(", ")
     }
@@ -292,6 +332,23 @@ fn sql_time(at: TimeMs) -> String {
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
 }
 
+/// A time as the databases give it, or `None` if it is none.
+pub(super) fn read_time(text: &str) -> Option<TimeMs> {
+    let (date, clock) = text.split_once(' ')?;
+    let mut date = date.splitn(3, '-').map(str::parse::<u16>);
+    let (year, month, day) = (date.next()?.ok()?, date.next()?.ok()?, date.next()?.ok()?);
+    let month = time::Month::try_from(u8::try_from(month).ok()?).ok()?;
+    let date = time::Date::from_calendar_date(year.into(), month, u8::try_from(day).ok()?).ok()?;
+    let days = u64::try_from(date.to_julian_day() - 2_440_588).ok()?;
+    let (clock, ms) = clock.split_once('.').unwrap_or((clock, "000"));
+    let mut clock = clock.splitn(3, ':').map(str::parse::<u64>);
+    let (hour, minute, second) = (clock.next()?.ok()?, clock.next()?.ok()?, clock.next()?.ok()?);
+    let ms = u64::from(format!("{ms:0<3}").parse::<u16>().ok()?);
+    let is_clock = hour < 24 && minute < 60 && second < 60 && ms < 1_000;
+    let s = days * 86_400 + hour * 3_600 + minute * 60 + second;
+    is_clock.then_some(TimeMs(s * 1_000 + ms))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -303,5 +360,11 @@ mod tests {
         assert_eq!(shown(1_795_462_200_123), "2026-11-23 19:30:00.123");
         assert_eq!(shown(951_826_554_007), "2000-02-29 12:15:54.007");
         assert_eq!(shown(u64::MAX), "9999-12-31 23:59:59.999");
+        for ms in (0..TIME_MS_MAX).step_by(86_400_000 * 97 + 12_345) {
+            assert_eq!(read_time(&shown(ms)), Some(TimeMs(ms)));
+        }
+        for text in ["", "2026-11-23", "2026-13-01 00:00:00.000", "2026-11-23 24:00:00", "x y"] {
+            assert_eq!(read_time(text), None, "{text}");
+        }
     }
 }

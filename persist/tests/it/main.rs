@@ -14,6 +14,7 @@ mod journal;
 mod kafka;
 mod plan;
 mod sale;
+mod schema;
 #[path = "../common/servers.rs"]
 #[allow(dead_code, reason = "each test binary needs its part of it")]
 mod servers;

@@ -1,8 +1,10 @@
 //! Rule R8: the rows of a shard are the fold of its events up to the position beside them.
 
+mod export;
 mod journal;
 pub(crate) mod log;
 mod names;
+mod reconcile;
 
 use std::future::Future;
 use std::path::Path;
