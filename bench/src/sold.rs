@@ -166,7 +166,14 @@ impl Names for OneHouse {
 }
 
 /// Records in memory as a log.
-pub struct InMemory(pub std::vec::IntoIter<Record>);
+pub struct InMemory(std::vec::IntoIter<Record>);
+
+impl InMemory {
+    /// A log of these.
+    pub fn of(records: &[Record]) -> InMemory {
+        InMemory(records.to_vec().into_iter())
+    }
+}
 
 impl Source for InMemory {
     fn seek(&mut self, _: Seq) -> Result<(), SourceError> {
