@@ -97,10 +97,13 @@ pub(crate) fn check(settings: &Settings) -> Result<(), ConfigError> {
     )?;
     let replicas = 1..=16;
     range(replicas.contains(&settings.kafka_replication), "kafka_replication", "must be 1 to 16")?;
-    let has_user = !settings.kafka_user.is_empty() && !settings.kafka_password.0.is_empty();
-    let has_mechanism = settings.kafka_sasl_mechanism != KafkaMechanism::None;
+    let given = [
+        settings.kafka_sasl_mechanism != KafkaMechanism::None,
+        !settings.kafka_user.is_empty(),
+        !settings.kafka_password.0.is_empty(),
+    ];
     let why = "and kafka_user and kafka_password go together: give all or none";
-    range(has_user == has_mechanism, "kafka_sasl_mechanism", why)?;
+    range(given == [given[0]; 3], "kafka_sasl_mechanism", why)?;
     let pairs = settings.kafka_properties.0.iter().all(|pair| pair.0.contains('='));
     range(pairs, "kafka_properties", "must be a list of name=value")
 }

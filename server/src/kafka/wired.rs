@@ -8,8 +8,8 @@ use std::time::Duration;
 use tmomi_engine::ids::Seq;
 use tmomi_persist::follower::SnapshotConfig;
 use tmomi_persist::kafka::{
-    Compression, KafkaConfig, KafkaSource, Mechanism, Publisher, PublisherConfig, PublisherState,
-    PublisherStatus, Sasl,
+    Compression, KafkaConfig, KafkaError, KafkaSource, Mechanism, Publisher, PublisherConfig,
+    PublisherState, PublisherStatus, Sasl,
 };
 use tmomi_persist::recovery::RecoveryError;
 use tmomi_persist::shard::{JOURNAL_DIR, LogConfig, OpenError, Shard};
@@ -92,8 +92,8 @@ pub(crate) fn log(settings: &Settings, folder: &Path) -> Option<LogConfig> {
 /// What an operator does about a topic that cannot be the log.
 pub(crate) fn failure_hint(error: &OpenError) -> Option<String> {
     match error {
-        OpenError::Recovery(RecoveryError::Kafka(error)) if error.may_pass() => {
-            Some(format!("{error}; start Kafka, or check kafka_brokers and the rights"))
+        OpenError::Recovery(RecoveryError::Kafka(error @ KafkaError::Away { .. })) => {
+            Some(format!("{error}; start Kafka, or check kafka_brokers"))
         }
         OpenError::Recovery(RecoveryError::Kafka(error)) => {
             Some(format!("{error}; nothing was changed"))
