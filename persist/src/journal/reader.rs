@@ -75,8 +75,8 @@ impl Reader {
         self.scanner.sync()
     }
 
-    /// As [`read_to`](Self::read_to), for who passes frames on: one that is new from its first event
-    /// is given as it stands in the journal, which costs a copy.
+    /// As [`read_to`](Self::read_to), for who passes frames on: one that is new from its first
+    /// event is given as it stands in the journal, which costs a copy.
     ///
     /// # Errors
     ///

@@ -219,8 +219,8 @@ impl Session<'_> {
         Ok(true)
     }
 
-    /// Puts a frame behind those before it in the topic. One that fits is what the journal has but for
-    /// that.
+    /// Puts a frame behind those before it in the topic. One that fits is what the journal has but
+    /// for that.
     fn encode(&mut self, passed: Passed) -> Result<(), PublishError> {
         let of = match &passed {
             Passed::Whole { header, .. } => header.shard,

@@ -95,7 +95,8 @@ pub(super) fn failure(publisher: &Publisher) -> String {
     failed().expect("it stays so")
 }
 
-/// R2, R6; planted: the publisher goes on where it knows that it was instead of where the topic ends.
+/// R2, R6; planted: the publisher goes on where it knows that it was instead of where the topic
+/// ends.
 #[test]
 fn everything_is_published_in_order_whoever_dies_when() {
     let (mut sales, kafka) = (Sales::begin(31), topic("stream"));
