@@ -7,7 +7,9 @@ use clap::error::ErrorKind;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::{self, ConfigError, Layer, Settings, Switch};
+use crate::export::Export;
 use crate::logging;
+use crate::reconcile::Reconcile;
 
 const EXAMPLES: &str = "\
 EXIT CODES
@@ -31,6 +33,8 @@ EXAMPLES
   TMOMI_DATABASE=mysql://... tmomi serve  catalog and rows in MySQL or MariaDB
   tmomi writer --data DIR                write the rows from a process of its own
   tmomi journal verify --data DIR        read every frame and check it
+  tmomi reconcile --data DIR             are the rows what the journal says? --repair: make them so
+  tmomi export orders --data DIR         as CSV; `tickets`, `--format jsonl`, `--showtime 7`
   tmomi plan check hall.json             would this seating plan be accepted?";
 
 /// Sells seats: a waiting line, a live seat map, holds and orders, in one process
@@ -66,6 +70,18 @@ pub enum Command {
     /// has for its catalog. Any number of them may be started: one writes, the others leave. What
     /// cannot become a row is kept in the folder dead-letters, and ends the process.
     Writer,
+    /// Compare the rows with the journal, and print every difference; a server may run on them
+    ///
+    /// Compared are the rows as they are at one moment with what the journal adds up to at the
+    /// event for which they stand. Exit code 0 says that there is no difference, or that all were
+    /// repaired; 1 that there are some, a line each.
+    Reconcile(Reconcile),
+    /// Print orders or tickets, as CSV or JSON lines; a server may run on them
+    ///
+    /// Ids are those of the HTTP interface, times are RFC 3339 in UTC, prices are in the
+    /// currency's minor unit. Text is as it is: one that begins with = + - or @ is a formula to a
+    /// spreadsheet that is not told to read the column as text.
+    Export(Export),
     /// Look at a journal; a server may run on it
     #[command(subcommand)]
     Journal(JournalCommand),
@@ -182,6 +198,8 @@ fn run(cli: Cli) -> Result<(), Failure> {
             start_logging(&settings)?;
             crate::sidecar::run(settings)
         }
+        Command::Reconcile(wish) => crate::reconcile::run(&settings, wish),
+        Command::Export(wish) => crate::export::run(&settings, &wish),
         Command::Journal(command) => crate::inspect::journal(&settings, command),
         Command::Snapshot(command) => crate::inspect::snapshot(&settings, command),
         Command::Plan(PlanCommand::Check { file }) => crate::inspect::plan(&file),

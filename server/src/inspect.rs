@@ -126,7 +126,7 @@ pub(crate) fn snapshot(settings: &Settings, command: SnapshotCommand) -> Result<
     Ok(())
 }
 
-fn snapshot_failure(error: SnapshotError) -> Failure {
+pub(crate) fn snapshot_failure(error: SnapshotError) -> Failure {
     match error {
         error @ SnapshotError::Store { .. } => Failure::Failed(error.to_string()),
         error => Failure::Damaged(error.to_string()),

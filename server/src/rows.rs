@@ -56,6 +56,23 @@ impl Places {
         Ok(Places { catalog: Place::Server(server.clone()), rows: Place::Server(server) })
     }
 
+    /// Whether there is something to look at: a file that is not there would be made.
+    ///
+    /// # Errors
+    ///
+    /// [`Failure::Failed`] with the first file that is not there.
+    pub(crate) fn must_exist(&self) -> Result<(), Failure> {
+        for place in [&self.catalog, &self.rows] {
+            if let Place::File(path) = place
+                && !path.is_file()
+            {
+                let path = path.display();
+                return Err(Failure::Failed(format!("there is no {path}; check --data")));
+            }
+        }
+        Ok(())
+    }
+
     /// Opens the catalog.
     ///
     /// # Errors

@@ -23,6 +23,7 @@ mod offers;
 mod outlet;
 mod overload;
 mod readme;
+mod reconcile;
 mod refusals;
 mod rows;
 mod sale;
