@@ -66,7 +66,7 @@ async fn compare(kind: &'static str, address: &str, tickets: u32) {
 async fn write(database: &Database, sold: &Sold, records: &[Record]) -> (u64, Duration) {
     let sink = SqlSink::open(&database.server(), 0).await.expect("it is there");
     let dead = DeadLetters::new(std::env::temp_dir());
-    let source = InMemory::of(records);
+    let source = InMemory::of(records.to_vec());
     let config = WriterConfig { poll_ms: 1, ..WriterConfig::default() };
     let mut writer = Writer::new(config, source, sink, sold.names(), dead, Arc::new(StoppedClock));
     let (state, last) = (writer.state(), Sold::last(records));

@@ -170,8 +170,8 @@ pub struct InMemory(std::vec::IntoIter<Record>);
 
 impl InMemory {
     /// A log of these.
-    pub fn of(records: &[Record]) -> InMemory {
-        InMemory(records.to_vec().into_iter())
+    pub fn of(records: Vec<Record>) -> InMemory {
+        InMemory(records.into_iter())
     }
 }
 

@@ -5,8 +5,8 @@
 //! Place::Server(mysql://...)                         both in one database, with foreign keys
 //! ```
 //!
-//! One set of migrations serves all three, see [`migrations`]; what only a server can refuse is in
-//! [`server`].
+//! One set of migrations serves all three (`migrations.rs`); what only a server can refuse is in
+//! `server.rs`.
 
 mod migrations;
 mod server;
