@@ -84,20 +84,6 @@ pub(crate) fn image_at(
     Ok(read_to(snapshots, newest, history, to)?.image)
 }
 
-fn read_to(
-    snapshots: &Snapshots,
-    snapshot: Option<SnapshotInfo>,
-    history: &dyn History,
-    to: Seq,
-) -> Result<Recovered, RecoveryError> {
-    let mut replay = Replay::begin(snapshots, snapshot)?;
-    let mut frames = history.after(replay.applied())?;
-    while let Some(frame) = frames.read_to(to)? {
-        replay.take(&frame)?;
-    }
-    Ok(replay.finish())
-}
-
 /// Brings an image to event `to`, as [`image_at`].
 ///
 /// # Errors
@@ -120,6 +106,20 @@ fn follow(image: &mut Image, frame: &Frame) -> Result<(), RecoveryError> {
         tracing::warn!(epoch = %frame.epoch, "events of an ended reign are left out");
     }
     Ok(())
+}
+
+fn read_to(
+    snapshots: &Snapshots,
+    snapshot: Option<SnapshotInfo>,
+    history: &dyn History,
+    to: Seq,
+) -> Result<Recovered, RecoveryError> {
+    let mut replay = Replay::begin(snapshots, snapshot)?;
+    let mut frames = history.after(replay.applied())?;
+    while let Some(frame) = frames.read_to(to)? {
+        replay.take(&frame)?;
+    }
+    Ok(replay.finish())
 }
 
 /// A snapshot, to which frames are added.

@@ -256,7 +256,6 @@ mod tests {
         String::from_utf8(lines.out).expect("text")
     }
 
-    /// Planted bug: a quote within a text is not doubled.
     #[test]
     fn a_line_has_every_text_as_it_is() {
         let fields = [

@@ -77,8 +77,8 @@ pub enum ExportError {
     Output(#[from] io::Error),
 }
 
-/// Gives every order, or those of a showtime, to `each`: shard by shard, in the order in which their
-/// holds were made, and all as they were at one moment.
+/// Gives every order, or those of a showtime, to `each`: shard by shard, in the order in which
+/// their holds were made, and all as they were at one moment.
 ///
 /// # Errors
 ///
@@ -138,8 +138,8 @@ async fn read_from(
     Ok(())
 }
 
-/// The orders of a shard, page by page, and with each the tickets of its orders. A join would leave
-/// it to the database in which order it reads.
+/// The orders of a shard, page by page, and with each the tickets of its orders. A join would
+/// leave it to the database in which order it reads.
 struct Pages {
     shard: i64,
     showtime: Option<ShowtimeId>,

@@ -33,7 +33,7 @@ fn run(launch: &Launch, arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), said)
 }
 
-/// Planted bug: a repair that has differences is told as one that has none.
+/// With the row of an order that has a payment reference, which only the journal knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spoiled_row_is_found_and_repaired() {
     let server = Server::start();
@@ -70,7 +70,7 @@ async fn a_spoiled_row_is_found_and_repaired() {
     assert!(line.contains(",\"pay \"\"1\"\", =2\","), "with its payment: {line}");
 }
 
-/// Planted bug: the ids of tickets count from 1.
+/// Ids above all, which the tables do not have.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_export_has_what_the_interface_shows() {
     let server = Server::start();
@@ -124,7 +124,6 @@ fn exported(server: &Server, what: &str) -> Vec<Value> {
     said.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect()
 }
 
-/// Planted bug: a database that is not there is made.
 #[test]
 fn what_is_not_there_is_said_and_not_made() {
     let launch = Launch::new();

@@ -15,8 +15,8 @@ use crate::snapshot::Snapshots;
 
 /// What a shard was.
 pub trait Past: Send + Sync {
-    /// The image at event `to`, or at the end of the frame that has it. `known`, if it is not later,
-    /// is what to go on from.
+    /// The image at event `to`, or at the end of the frame that has it. `known`, if it is not
+    /// later, is what to go on from.
     ///
     /// # Errors
     ///
@@ -51,10 +51,6 @@ impl JournalPast {
         JournalPast { snapshots, dir }
     }
 
-    fn history(&self) -> JournalHistory {
-        JournalHistory(self.dir.clone())
-    }
-
     /// A reader after `after`, or from the beginning if that is later.
     fn reader(&self, after: Seq) -> Result<Reader, JournalError> {
         match Reader::open(&self.dir, after) {
@@ -68,12 +64,13 @@ impl JournalPast {
 
 impl Past for JournalPast {
     fn image_at(&self, to: Seq, known: Option<Image>) -> Result<Image, RecoveryError> {
+        let history = JournalHistory(self.dir.clone());
         match known.filter(|image| image.applied() <= to) {
             Some(mut image) => {
-                recovery::advance(&mut image, &self.history(), to)?;
+                recovery::advance(&mut image, &history, to)?;
                 Ok(image)
             }
-            None => recovery::image_at(&self.snapshots, &self.history(), to),
+            None => recovery::image_at(&self.snapshots, &history, to),
         }
     }
 

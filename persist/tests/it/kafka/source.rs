@@ -8,8 +8,9 @@ use tmomi_persist::writer::{DeadLetters, SqlSink, Status, Writer, WriterError};
 use super::{Pen, delete, make, produce, topic, topic_at};
 use crate::databases::{Database, sqlite};
 use crate::servers::{Kind, Own};
+use crate::writer::clock::clock;
 use crate::writer::log::{Dice, MadeUp};
-use crate::writer::{TwoHouses, assert_same, clock, config, leaves, open, rows, until};
+use crate::writer::{TwoHouses, assert_same, config, leaves, open, rows, until};
 
 type KafkaWriter = Writer<KafkaSource, SqlSink, TwoHouses>;
 

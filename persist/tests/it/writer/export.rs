@@ -27,8 +27,7 @@ async fn tickets(stage: &Stage, showtime: Option<ShowtimeId>) -> Vec<ExportedTic
     all
 }
 
-/// Planted bugs: the tickets of a page's last order are left out; a ticket's place counts on over
-/// the orders.
+/// More than a page of orders, each with all of its tickets, which count from 0 in each.
 #[tokio::test]
 async fn what_is_exported_is_what_was_sold() {
     for mut stage in stages(61).await {

@@ -1,5 +1,6 @@
 //! Rule R8: the rows of a shard are the fold of its events up to the position beside them.
 
+pub(crate) mod clock;
 mod export;
 mod journal;
 pub(crate) mod log;
@@ -13,14 +14,14 @@ use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Duration;
 
-use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId, TimeMs};
+use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId};
 use tmomi_engine::layout::Layout;
-use tmomi_persist::clock::Clock;
 use tmomi_persist::writer::{
     DeadLetters, House, Names, NamesError, Record, Rows, Sink, SinkError, Source, SourceError,
     SqlSink, Stamp, Status, Writer, WriterConfig, WriterError,
 };
 
+use clock::clock;
 use log::{Dice, MadeUp, plan};
 
 use crate::databases::{Database, every, sqlite};
@@ -99,20 +100,6 @@ pub(crate) async fn databases() -> Vec<Database> {
         all.push(database.with_catalog().await);
     }
     all
-}
-
-/// A clock that stands still.
-pub(crate) fn clock() -> Arc<dyn Clock> {
-    struct Still;
-    impl Clock for Still {
-        fn now(&self) -> TimeMs {
-            TimeMs(0)
-        }
-        fn monotonic_ns(&self) -> u64 {
-            0
-        }
-    }
-    Arc::new(Still)
 }
 
 fn writer<K: Sink>(folder: &Path, events_max: usize, log: &Shared, sink: K) -> TestWriter<K> {

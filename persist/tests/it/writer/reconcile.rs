@@ -273,7 +273,10 @@ async fn harm(stage: &Stage) -> BTreeSet<String> {
         stage.number("SELECT hold_seq FROM ticket_order WHERE state = 'confirmed' LIMIT 1").await;
     let seat = stage.number("SELECT MAX(seat_addr) FROM ticket").await;
     let of_seat = stage
-        .number("SELECT MAX(hold_seq) FROM ticket WHERE seat_addr = (SELECT MAX(seat_addr) FROM ticket)")
+        .number(
+            "SELECT MAX(hold_seq) FROM ticket
+             WHERE seat_addr = (SELECT MAX(seat_addr) FROM ticket)",
+        )
         .await;
     let active = stage.number("SELECT MIN(hold_seq) FROM hold WHERE state = 'active'").await;
     let ended = stage.image.ended_holds().last().expect("one ended").hold.id.seq;
@@ -319,9 +322,8 @@ async fn harm(stage: &Stage) -> BTreeSet<String> {
     told
 }
 
-/// R8. Planted bugs: rows behind the last one that the database has are not looked for; of a row
-/// with several wrong columns only the first is set right; a row that is put back has a stamp
-/// beyond every later event.
+/// R8. A row with several wrong columns is told of each, and a row that is put back has a stamp
+/// that later events win over.
 #[tokio::test]
 async fn every_difference_is_told_and_repaired_and_the_writer_goes_on() {
     for mut stage in stages(43).await {
