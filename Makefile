@@ -15,6 +15,8 @@ DEPENDENCY_CHECKS := licenses bans sources
 export TMOMI_TEST_CRASH_ROUNDS ?= 50
 export PROPTEST_CASES ?= 64
 export TMOMI_TEST_SCHEDULES ?= 1500
+# Seats of the house that is sold the whole way into MySQL.
+export TMOMI_TEST_WHOLE_SEATS ?= 25600
 export TMOMI_SIM_SEED ?= 0
 export TMOMI_SIM_COUNT ?= $(if $(filter test-deep,$(MAKECMDGOALS)),500000,1000)
 
@@ -52,7 +54,7 @@ test: tools
 ## The same with more rounds and more seeds; for a night, or before a release.
 test-deep:
 	$(MAKE) test TMOMI_TEST_CRASH_ROUNDS=200 PROPTEST_CASES=2000 LOOM_MAX_PREEMPTIONS=4 \
-		TMOMI_TEST_SCHEDULES=100000
+		TMOMI_TEST_SCHEDULES=100000 TMOMI_TEST_WHOLE_SEATS=10000000
 
 ## The quick look before a commit.
 check: tools format lint

@@ -49,6 +49,13 @@ pub(crate) enum Dialect {
     MySql,
 }
 
+/// What connections are for.
+#[derive(Clone, Copy, Debug)]
+enum Access {
+    Write,
+    Read,
+}
+
 /// Why a database cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -113,7 +120,7 @@ impl Place {
     ///
     /// [`OpenError`]; a database of a newer version is left as it is.
     pub(crate) async fn open(&self, part: Part, connections: u32) -> Result<AnyPool, OpenError> {
-        let pool = self.pool(connections, None).await?;
+        let pool = self.pool(connections, Access::Write).await?;
         let migrations = migrations::of(part, self.dialect());
         let migrated = migrations.run(&pool).await;
         if let Err(error) = migrated {
@@ -132,30 +139,26 @@ impl Place {
     ///
     /// [`OpenError`].
     pub(crate) async fn readers(&self, connections: u32) -> Result<AnyPool, OpenError> {
-        let read_only = match self.dialect() {
-            Dialect::Sqlite => "PRAGMA query_only = ON",
-            Dialect::MySql => "SET SESSION TRANSACTION READ ONLY",
-        };
-        self.pool(connections, Some(read_only)).await
+        self.pool(connections, Access::Read).await
     }
 
-    /// A pool of connections that are kept for ever, unless one is of no use any more: when a
-    /// COMMIT fails for want of room, SQLite ends the transaction by itself, and the connection
-    /// believes it to be open and begins no other.
-    async fn pool(
-        &self,
-        connections: u32,
-        last: Option<&'static str>,
-    ) -> Result<AnyPool, OpenError> {
+    /// A pool of connections. One is given up when it is of no use any more: when a COMMIT fails
+    /// for want of room, SQLite ends the transaction by itself, and the connection believes it to
+    /// be open and begins no other.
+    async fn pool(&self, connections: u32, access: Access) -> Result<AnyPool, OpenError> {
         sqlx::any::install_default_drivers();
-        let begin = match self.dialect() {
-            Dialect::Sqlite => FILE_BEGINS,
-            Dialect::MySql => server::BEGINS,
+        let (begin, last, idle) = match (self.dialect(), access) {
+            (Dialect::Sqlite, Access::Write) => (FILE_BEGINS, None, None),
+            (Dialect::Sqlite, Access::Read) => (FILE_BEGINS, Some("PRAGMA query_only = ON"), None),
+            (Dialect::MySql, Access::Write) => {
+                (server::BEGINS, Some(server::NO_SILENCE), Some(server::IDLE))
+            }
+            (Dialect::MySql, Access::Read) => (server::BEGINS, Some(server::READ_ONLY), None),
         };
         let options = AnyPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(WAIT)
-            .idle_timeout(None)
+            .idle_timeout(idle)
             .max_lifetime(None)
             .before_acquire(|conn, _| Box::pin(std::future::ready(Ok(!conn.is_in_transaction()))))
             .after_connect(move |conn, _| {

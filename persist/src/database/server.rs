@@ -1,6 +1,7 @@
 //! MySQL and MariaDB: what a server must be, and what its refusals mean.
 
 use std::str::FromStr as _;
+use std::time::Duration;
 
 use sqlx::any::{Any, AnyConnectOptions};
 use sqlx::mysql::MySqlDatabaseError;
@@ -9,13 +10,17 @@ use sqlx::{AnyConnection, AnyPool, ConnectOptions as _, QueryBuilder, Row as _};
 use super::OpenError;
 
 /// What a connection begins with. A value that does not fit is an error and never cut; a
-/// transaction waits as long for another as a file's does; and the server ends the transaction of
-/// a process that is frozen in it. (A connection that rests so long goes, too; the pool makes
-/// another.)
+/// transaction waits as long for another as a file's does.
 pub(super) const BEGINS: &str = "SET SESSION
     sql_mode = CONCAT(@@sql_mode, ',STRICT_ALL_TABLES'), innodb_lock_wait_timeout = 5,
-    wait_timeout = 10, time_zone = '+00:00';
+    time_zone = '+00:00';
     SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED";
+/// What one that writes adds: the server ends the transaction of a process that is frozen in it.
+pub(super) const NO_SILENCE: &str = "SET SESSION wait_timeout = 10";
+/// Such a connection is closed before the server does it, which would be an error in its log.
+pub(super) const IDLE: Duration = Duration::from_secs(5);
+/// What one that only reads adds.
+pub(super) const READ_ONLY: &str = "SET SESSION TRANSACTION READ ONLY";
 
 /// The oldest servers that are known to do: (major, minor).
 const MYSQL_MIN: (u32, u32) = (8, 0);

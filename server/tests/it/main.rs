@@ -34,3 +34,5 @@ mod sizes;
 mod streams;
 mod support;
 mod tidy;
+#[cfg(feature = "kafka")]
+mod whole;

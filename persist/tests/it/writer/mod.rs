@@ -6,6 +6,7 @@ mod journal;
 pub(crate) mod log;
 mod names;
 mod reconcile;
+mod server;
 
 use std::future::Future;
 use std::path::Path;

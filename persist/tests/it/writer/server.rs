@@ -1,0 +1,110 @@
+//! What only a database of its own process does to a writer: it picks it as the victim of a
+//! deadlock, keeps it waiting, and takes no writes for a while.
+
+use std::time::Duration;
+
+use sqlx::{AssertSqlSafe, Connection, Executor};
+use tmomi_persist::writer::Status;
+
+use super::log::{Dice, MadeUp};
+use super::{PATIENCE, Shared, assert_same, open, rows, until, writer};
+use crate::databases::{self, Database};
+use crate::servers::{Kind, Own};
+
+/// Rows of the other session, so that the writer is the cheaper one to undo.
+const OTHER_ROWS: usize = 20_000;
+
+async fn number(database: &Database, question: &'static str) -> i64 {
+    database.ask_text(&[question]).await[0].parse().unwrap()
+}
+
+async fn is_true(database: &Database, question: &'static str) {
+    let asked = async {
+        while number(database, question).await == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, asked).await.expect("it comes to that");
+}
+
+/// R8. Planted bug: a transaction that the server has undone counts as written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_victim_of_a_deadlock_writes_its_batch_again_once() {
+    let database = databases::mysql().await.with_catalog().await;
+    let folder = database.folder.path();
+    let (mut log, mut dice) = (MadeUp::new(), Dice(71));
+    log.grow(&mut dice, 40);
+    let shared = Shared::of(&log);
+    until(&mut writer(folder, 1_000, &shared, open(&database).await), log.last()).await;
+    let known = log.records.len();
+    log.grow(&mut dice, 40);
+    shared.push(&log.records[known..]);
+    // The other session has every entry; the writer gets the position and waits for one; then the
+    // other wants the position.
+    database.run("CREATE TABLE other (n BIGINT PRIMARY KEY)").await;
+    let mut other = database.connect().await;
+    let mut tx = other.begin().await.unwrap();
+    let many: Vec<_> = (0..OTHER_ROWS).map(|n| format!("({n})")).collect();
+    let insert = format!("INSERT INTO other VALUES {}", many.join(", "));
+    tx.execute(AssertSqlSafe(insert)).await.unwrap();
+    tx.execute("SELECT * FROM line_entry FOR UPDATE").await.unwrap();
+    let sink = open(&database).await;
+    let handle = tmomi_persist::writer::spawn(writer(folder, 1_000, &shared, sink)).unwrap();
+    let waits = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx
+        WHERE trx_state = 'LOCK WAIT'";
+    is_true(&database, waits).await;
+    tx.execute("UPDATE shard_position SET sequence = sequence").await.unwrap();
+    let told = async {
+        loop {
+            match handle.state().status() {
+                Status::Waiting(why) => break why,
+                _ => tokio::time::sleep(Duration::from_millis(1)).await,
+            }
+        }
+    };
+    let why = tokio::time::timeout(PATIENCE, told).await.expect("the writer is told");
+    assert!(why.contains("1213"), "{why}");
+    tx.rollback().await.unwrap();
+    reached(&handle, &log).await;
+    handle.stop();
+    assert_same(&log, rows(&database).await);
+}
+
+/// R12. Planted bug: a writer whom a read-only server refuses leaves.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_that_takes_no_writes_for_a_while_is_waited_for() {
+    let own = Own::start(Kind::MySql);
+    let database = databases::on_server("MySQL", own.address()).await.with_catalog().await;
+    let folder = database.folder.path();
+    let (mut log, mut dice) = (MadeUp::new(), Dice(72));
+    log.grow(&mut dice, 40);
+    let shared = Shared::of(&log);
+    let sink = open(&database).await;
+    let handle = tmomi_persist::writer::spawn(writer(folder, 1_000, &shared, sink)).unwrap();
+    reached(&handle, &log).await;
+    database.run("SET GLOBAL super_read_only = ON").await;
+    let known = log.records.len();
+    log.grow(&mut dice, 40);
+    shared.push(&log.records[known..]);
+    let told = async {
+        while !matches!(handle.state().status(), Status::Waiting(why) if why.contains("read-only"))
+        {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, told).await.expect("the reason is told");
+    database.run("SET GLOBAL super_read_only = OFF; SET GLOBAL read_only = OFF").await;
+    reached(&handle, &log).await;
+    handle.stop();
+    assert_same(&log, rows(&database).await);
+}
+
+async fn reached(handle: &tmomi_persist::writer::WriterHandle, log: &MadeUp) {
+    let all = async {
+        while handle.state().position() < log.last() {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let in_time = tokio::time::timeout(PATIENCE, all).await;
+    in_time.unwrap_or_else(|_| panic!("the rows follow: {:?}", handle.state().status()));
+}
