@@ -1,5 +1,5 @@
-//! The whole way: engine, journal, Kafka, writer, MySQL, with a house sold in random order while the
-//! writer, the database and the broker are killed and a second writer runs against the first.
+//! The whole way: engine, journal, Kafka, writer, MySQL, with a house sold in random order while
+//! the writer, the database and the broker are killed and a second writer runs against the first.
 //! `TMOMI_TEST_WHOLE_SEATS` says how many seats; `make test-deep` sells ten million.
 
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use tmomi_server::clock::SystemClock;
 
 use crate::databases::{self, Database};
 use crate::servers::{Kind, Own};
-use crate::support::random::Random;
 use crate::support::Launch;
+use crate::support::random::Random;
 
 /// Seats unless said, a multiple of those of a row.
 const SEATS: u32 = 25_600;
@@ -295,4 +295,3 @@ fn with_room<T>(shard: &Shard, mut decide: impl FnMut() -> Result<T, Reject>) ->
         }
     }
 }
-
