@@ -180,6 +180,9 @@ fn parse() -> Result<Cli, clap::Error> {
 }
 
 fn run(cli: Cli) -> Result<(), Failure> {
+    // Whatever is made from here on is for its owner only: the catalog has the keys that sign
+    // tokens, and the data folder may be one that everybody reads.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let names = std::env::vars_os().filter_map(|(name, _)| name.into_string().ok());
     config::check_names(names)?;
     let file = cli.config.as_deref().map(config::read_file).transpose()?.unwrap_or_default();

@@ -22,6 +22,7 @@ pub(crate) mod front;
 pub(crate) mod halls;
 pub(crate) mod handles;
 pub(crate) mod idempotency;
+pub(crate) mod identity;
 pub(crate) mod inspect;
 pub(crate) mod json;
 pub mod kafka;

@@ -10,6 +10,7 @@ use tmomi_persist::writer::reconcile::{self, JournalPast, Mode, ReconcileError, 
 use crate::cli::{Failure, say};
 use crate::config::Settings;
 use crate::inspect::{journal_failure, snapshot_failure};
+use crate::kafka::KafkaUse;
 use crate::rows::Places;
 
 /// How.
@@ -26,6 +27,10 @@ pub struct Reconcile {
 ///
 /// [`Failure::Failed`] if there are differences and they stay, or if it cannot be known.
 pub(crate) fn run(settings: &Settings, wish: Reconcile) -> Result<(), Failure> {
+    if settings.kafka == KafkaUse::Log {
+        let what = "reconcile reads journals, and with kafka = log the topic is the log";
+        return Err(Failure::Usage(what.to_owned()));
+    }
     let dir = settings.data.join(JOURNAL_DIR);
     if !dir.is_dir() {
         let dir = dir.display();

@@ -27,6 +27,8 @@ pub(crate) const DEAD_LETTERS_DIR: &str = "dead-letters";
 /// How long the end of the process waits for the rows of what was answered. The next start writes
 /// the rest.
 const LAST_ROWS_WAIT: Duration = Duration::from_secs(2);
+/// How long the end of the process waits for the catalog's connections.
+const CLOSE_WAIT: Duration = Duration::from_secs(2);
 /// How often it looks meanwhile.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
@@ -97,10 +99,8 @@ impl Places {
 pub(crate) struct Output {
     /// The data folder, for what cannot become rows.
     pub(crate) data: PathBuf,
-    /// Names and prices.
-    pub(crate) catalog: Catalog,
-    /// Where the rows go. It may be away: then the writer waits.
-    pub(crate) rows: Place,
+    /// Where names and prices are, and where the rows go. They may be away: then the writer waits.
+    pub(crate) places: Places,
     /// How long the database takes is measured by it.
     pub(crate) clock: Arc<SystemClock>,
 }
@@ -112,8 +112,9 @@ impl Output {
     ///
     /// If the system gives no thread.
     pub(crate) fn spawn(self, source: impl Source + 'static) -> io::Result<WriterHandle> {
-        let sink = SqlSink::at(self.rows, 0);
-        let names = CatalogNames::new(self.catalog);
+        let sink = SqlSink::at(self.places.rows, 0);
+        // By connections of its own: the server's would stand still whenever this thread does.
+        let names = CatalogNames::at(self.places.catalog);
         let dead = DeadLetters::new(self.data.join(DEAD_LETTERS_DIR));
         let config = WriterConfig::default();
         writer::spawn(Writer::new(config, source, sink, names, dead, self.clock))
@@ -131,6 +132,13 @@ pub(crate) fn start(shard: &Arc<Shard>, output: Output) -> io::Result<WriterHand
     let source = JournalSource::new(journal, 0, move || of_source.applied())
         .on_written(move |position| floor.keep_from(position.next()));
     output.spawn(source)
+}
+
+/// Closes the catalog, and does not wait for a server that does not answer.
+pub(crate) async fn close(catalog: &Catalog) {
+    if tokio::time::timeout(CLOSE_WAIT, catalog.close()).await.is_err() {
+        tracing::warn!("the catalog's database does not answer, its connections are left");
+    }
 }
 
 /// Waits until the rows stand for everything that was answered, for 2 s at most; `false` if it gave

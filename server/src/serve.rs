@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::fs::Mode;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tmomi_engine::EngineConfig;
 use tmomi_persist::catalog::{CatalogError, NewUser, Noun, Role};
@@ -38,7 +37,7 @@ use crate::metrics::Metrics;
 use crate::opening::Opening;
 use crate::rows::{Output, Places};
 use crate::stop::Stop;
-use crate::{background, demo, kafka, opening, ringing, rows};
+use crate::{background, demo, identity, kafka, opening, ringing, rows};
 
 /// Connections of the listener for whoever runs the server.
 const INSIDE_CONNECTIONS_MAX: u32 = 64;
@@ -52,9 +51,6 @@ const TASKS_GRACE: Duration = Duration::from_secs(2);
 /// [`Failure`] that says what could not be started or ended, where, and what to do.
 pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
     raise_handle_limit();
-    // Whatever is made from here on is for its owner only: the catalog has the keys that sign
-    // tokens, and the data folder may be one that everybody reads.
-    rustix::process::umask(Mode::from_raw_mode(0o077));
     let mut runtime = tokio::runtime::Builder::new_multi_thread();
     if settings.threads > 0 {
         runtime.worker_threads(settings.threads as usize);
@@ -77,7 +73,7 @@ pub(crate) fn serve(settings: Settings) -> Result<(), Failure> {
     if let Some(stream) = stream {
         runtime.block_on(stream.end(&shard));
     }
-    runtime.block_on(catalog.close());
+    runtime.block_on(rows::close(&catalog));
     drop(app);
     runtime.shutdown_timeout(TASKS_GRACE);
     close(shard)?;
@@ -166,6 +162,8 @@ async fn build(settings: Settings, folder: &Path) -> Result<Parts, Failure> {
     let metrics = Arc::new(Metrics::new());
     let shard = open_shard(&settings, folder, &clock, &metrics)?;
     let catalog = places.open_catalog().await?;
+    let has_sold = shard.image().read().showtimes().len() > 0;
+    identity::check(folder, &catalog, &places.catalog, has_sold).await?;
     let keyring = keys::load(&catalog, clock.now()).await;
     let keyring = keyring.map_err(|error| failed("load the signing keys", "the catalog", error))?;
     let epochs =
@@ -174,12 +172,7 @@ async fn build(settings: Settings, folder: &Path) -> Result<Parts, Failure> {
     // Both read the journal: each is known to the shard before either lets any of it go.
     let stream = kafka::start_stream(&settings, folder, &shard, &clock, &metrics);
     let stream = stream.map_err(no_thread)?;
-    let output = Output {
-        data: folder.to_owned(),
-        catalog: catalog.clone(),
-        rows: places.rows,
-        clock: Arc::clone(&clock),
-    };
+    let output = Output { data: folder.to_owned(), places, clock: Arc::clone(&clock) };
     let writer = start_writer(&settings, &shard, output).map_err(no_thread)?;
     let passwords =
         Passwords::start(settings.hash_threads as usize, settings.hash_queue_max as usize)
@@ -251,14 +244,15 @@ fn open_shard(
     let counted = Arc::clone(metrics);
     config.commit_hook = Box::new(move |sample| counted.committed(sample));
     let clock = Arc::clone(clock);
-    let shard = Shard::open(config, clock).map_err(|error| shard_failed(&error, folder))?;
+    let shard = Shard::open(config, clock)
+        .map_err(|error| shard_failed(&error, folder, settings.kafka == KafkaUse::Log))?;
     let (replayed, snapshot) = shard.replayed();
     let from = snapshot.map_or(0, |snapshot| snapshot.seq.0);
     tracing::info!(epoch = shard.epoch().0, from, replayed, "the log is read");
     Ok(Arc::new(shard))
 }
 
-fn shard_failed(error: &OpenError, folder: &Path) -> Failure {
+fn shard_failed(error: &OpenError, folder: &Path, is_topic: bool) -> Failure {
     let folder = folder.display();
     if let Some(hint) = kafka::failure_hint(error) {
         return Failure::Failed(hint);
@@ -275,6 +269,9 @@ fn shard_failed(error: &OpenError, folder: &Path) -> Failure {
         )),
         OpenError::Recovery(error) => Failure::Damaged(format!(
             "{error}; the data folder {folder} is not touched: restore it from a copy"
+        )),
+        error @ OpenError::Log(_) if is_topic => Failure::Failed(format!(
+            "{error}; are all replicas of the topic there, and may this user write?"
         )),
         error => Failure::Failed(format!("{error}; is there room in {folder}, and is it ours?")),
     }

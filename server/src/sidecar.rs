@@ -16,7 +16,7 @@ use crate::clock::SystemClock;
 use crate::config::Settings;
 use crate::kafka::{self, KafkaUse};
 use crate::metrics;
-use crate::rows::{DEAD_LETTERS_DIR, Output, Places};
+use crate::rows::{self, DEAD_LETTERS_DIR, Output, Places};
 use crate::serve::Signals;
 
 /// How often it looks whether the writer has left.
@@ -44,12 +44,13 @@ async fn until_stopped(settings: Settings) -> Result<(), Failure> {
     let mut signals = Signals::listen()?;
     let places = Places::of(&settings, &settings.data)?;
     let inside = listen(&settings).await?;
-    let catalog = tokio::select! {
-        catalog = open_catalog(&places) => catalog?,
+    // What is wrong with it is said at once.
+    tokio::select! {
+        catalog = open_catalog(&places) => rows::close(&catalog?).await,
         () = signals.next() => return Ok(()),
-    };
+    }
     let into = places.rows.to_string();
-    let writer = start(&settings, &catalog, places)?;
+    let writer = start(&settings, places)?;
     let state = Arc::clone(writer.state());
     say(&format!("Tmomi writes {} into {into}", settings.data.display()));
     let serving = async {
@@ -66,7 +67,6 @@ async fn until_stopped(settings: Settings) -> Result<(), Failure> {
     };
     // Whoever asks has a moment to wait: a statement at most.
     writer.stop();
-    catalog.close().await;
     left.map_or(Ok(()), |why| Err(failure(why)))
 }
 
@@ -87,13 +87,9 @@ async fn open_catalog(places: &Places) -> Result<Catalog, Failure> {
 }
 
 /// Behind the topic where there is one, or else behind the journal.
-fn start(settings: &Settings, catalog: &Catalog, places: Places) -> Result<WriterHandle, Failure> {
-    let output = Output {
-        data: settings.data.clone(),
-        catalog: catalog.clone(),
-        rows: places.rows,
-        clock: Arc::new(SystemClock::start()),
-    };
+fn start(settings: &Settings, places: Places) -> Result<WriterHandle, Failure> {
+    let output =
+        Output { data: settings.data.clone(), places, clock: Arc::new(SystemClock::start()) };
     let started = match settings.kafka {
         KafkaUse::Off => output.spawn(JournalTail::new(settings.data.join(JOURNAL_DIR), 0)),
         KafkaUse::Stream | KafkaUse::Log => kafka::start_writer(settings, output),

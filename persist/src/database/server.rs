@@ -132,7 +132,7 @@ impl Server {
             (_, Some(1290 | 1792 | 1836)) => {
                 format!("{error}; it is read-only: give the one that takes writes")
             }
-            (sqlx::Error::Tls(_), _) => {
+            (sqlx::Error::Configuration(_) | sqlx::Error::Tls(_), _) => {
                 format!("{error}; see ssl-mode and ssl-ca in the address")
             }
             (sqlx::Error::Io(_), _) => {

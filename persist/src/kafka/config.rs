@@ -134,14 +134,17 @@ impl fmt::Debug for KafkaConfig {
     }
 }
 
-/// Properties that a log rests on, so nobody else sets them.
-const OWN: [&str; 17] = [
+/// Properties that a log rests on, or that have a setting of their own, and what else they are
+/// called, so nobody else sets them.
+const OWN: [&str; 26] = [
     "acks",
     "allow.auto.create.topics",
     "auto.offset.reset",
     "bootstrap.servers",
     "check.crcs",
+    "compression.codec",
     "compression.type",
+    "delivery.timeout.ms",
     "enable.auto.commit",
     "enable.auto.offset.store",
     "enable.gapless.guarantee",
@@ -150,8 +153,15 @@ const OWN: [&str; 17] = [
     "isolation.level",
     "message.max.bytes",
     "message.timeout.ms",
+    "metadata.broker.list",
     "queuing.strategy",
     "request.required.acks",
+    "sasl.mechanism",
+    "sasl.mechanisms",
+    "sasl.password",
+    "sasl.username",
+    "security.protocol",
+    "socket.timeout.ms",
     "transactional.id",
 ];
 
@@ -190,7 +200,7 @@ impl KafkaConfig {
         }
         for client in [self.producer(RECORD_BYTES_MAX), self.consumer(0)] {
             if let Err(error) = client.create_native_config() {
-                return refuse(error.to_string());
+                return refuse(not_usable(&error));
             }
         }
         Ok(())
@@ -262,6 +272,14 @@ impl KafkaConfig {
     }
 }
 
+/// What is wrong with a property, without its value: that may be a secret.
+pub(super) fn not_usable(error: &rdkafka::error::KafkaError) -> String {
+    match error {
+        rdkafka::error::KafkaError::ClientConfig(_, what, name, _) => format!("{name}: {what}"),
+        error => error.to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -288,7 +306,11 @@ mod tests {
         with("linger.ms", "2").expect("it may be set");
         let why = with("acks", "1").expect_err("it is ours").to_string();
         assert!(why.contains("acks"), "{why}");
-        let why = with("linger", "2").expect_err("there is none").to_string();
-        assert!(why.contains("linger"), "{why}");
+        for other_name in ["delivery.timeout.ms", "compression.codec", "metadata.broker.list"] {
+            let why = with(other_name, "1").expect_err("it is ours").to_string();
+            assert!(why.contains("set by the program"), "{why}");
+        }
+        let why = with("ssl.key.pasword", "hunter22").expect_err("there is none").to_string();
+        assert!(why.contains("ssl.key.pasword") && !why.contains("hunter"), "{why}");
     }
 }

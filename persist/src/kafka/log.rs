@@ -21,7 +21,7 @@ use tmomi_engine::ids::{Epoch, Seq};
 
 use super::chain::{Chain, Verdict};
 use super::client::{Deliveries, Ears};
-use super::config::KafkaConfig;
+use super::config::{KafkaConfig, not_usable};
 use super::cut::{self, Encoded};
 use super::error::{KafkaError, TopicFault};
 use super::records::{self, Records};
@@ -101,7 +101,7 @@ impl KafkaLog {
         // A commit waits for nothing but the brokers.
         client.set("linger.ms", "0");
         let producer = client.create_with_context(Deliveries::new(Ears::default()));
-        let producer = producer.map_err(|e| KafkaError::Settings { reason: e.to_string() })?;
+        let producer = producer.map_err(|e| KafkaError::Settings { reason: not_usable(&e) })?;
         Ok(KafkaLog {
             config: config.clone(),
             shard,

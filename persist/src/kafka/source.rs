@@ -5,7 +5,7 @@ use std::time::Duration;
 use tmomi_engine::ids::Seq;
 
 use super::config::KafkaConfig;
-use super::error::KafkaError;
+use super::error::{KafkaError, TopicFault};
 use super::records::{Records, Step};
 use crate::writer::{Record, Source, SourceError};
 
@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_millis(1);
 pub struct KafkaSource {
     config: KafkaConfig,
     shard: u32,
+    /// Whether somebody fills the topic who may be behind the rows.
+    follows_a_journal: bool,
     /// `None` before the first seek.
     records: Option<Records>,
 }
@@ -29,14 +31,29 @@ impl std::fmt::Debug for KafkaSource {
 impl KafkaSource {
     /// The partition of `shard`. Asks nobody yet.
     pub fn new(config: KafkaConfig, shard: u32) -> KafkaSource {
-        KafkaSource { config, shard, records: None }
+        KafkaSource { config, shard, follows_a_journal: false, records: None }
+    }
+
+    /// The topic is filled from a journal, which rows may have been written from, too: where it
+    /// ends before them, it will have what is missing.
+    #[must_use]
+    pub fn behind_a_journal(self) -> KafkaSource {
+        KafkaSource { follows_a_journal: true, ..self }
+    }
+
+    fn refuse(&self, error: KafkaError, next: Seq) -> SourceError {
+        let is_late = matches!(&error, KafkaError::Topic { fault: TopicFault::Behind { .. }, .. });
+        if self.follows_a_journal && is_late {
+            return SourceError::Away(error.to_string());
+        }
+        refuse(error, next)
     }
 }
 
 impl Source for KafkaSource {
     fn seek(&mut self, after: Seq) -> Result<(), SourceError> {
         self.records = None;
-        let refuse = |error| refuse(error, after.next());
+        let refuse = |error| self.refuse(error, after.next());
         let mut records = Records::open(&self.config, self.shard).map_err(refuse)?;
         records.seek(after, None).map_err(refuse)?;
         self.records = Some(records);
@@ -52,7 +69,10 @@ impl Source for KafkaSource {
                 }
                 Ok(Step::Void) => {}
                 Ok(Step::End | Step::Nothing) => return Ok(None),
-                Err(error) => return Err(refuse(error, records.after().next())),
+                Err(error) => {
+                    let next = records.after().next();
+                    return Err(self.refuse(error, next));
+                }
             }
         }
     }

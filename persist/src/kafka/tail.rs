@@ -8,7 +8,7 @@ use rdkafka::message::Message;
 use rdkafka::topic_partition_list::{Offset, TopicPartitionList};
 
 use super::client::{self, Ears};
-use super::config::KafkaConfig;
+use super::config::{KafkaConfig, not_usable};
 use super::error::{KafkaError, TopicFault};
 
 /// How long a broker is asked for one answer.
@@ -47,7 +47,7 @@ impl Tail {
     /// Nothing is read before [`seek`](Self::seek).
     pub(super) fn open(config: &KafkaConfig, partition: i32) -> Result<Tail, KafkaError> {
         let consumer = config.consumer(partition).create_with_context(Ears::default());
-        let consumer = consumer.map_err(|e| KafkaError::Settings { reason: e.to_string() })?;
+        let consumer = consumer.map_err(|e| KafkaError::Settings { reason: not_usable(&e) })?;
         Ok(Tail { config: config.clone(), partition, consumer, next: 0, is_reading: false })
     }
 

@@ -10,7 +10,7 @@ use rdkafka::error::{KafkaError as Native, RDKafkaErrorCode as Code};
 use rdkafka::types::RDKafkaRespErr;
 
 use super::client::{self, Ears};
-use super::config::{KafkaConfig, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES};
+use super::config::{KafkaConfig, RECORD_BYTES_MAX, RECORD_OVERHEAD_BYTES, not_usable};
 use super::error::{KafkaError, TopicFault};
 
 /// How long one question may take.
@@ -72,7 +72,7 @@ struct Asker<'a> {
 impl Asker<'_> {
     fn new(config: &KafkaConfig) -> Result<Asker<'_>, KafkaError> {
         let consumer = config.consumer(0).create_with_context(Ears::default());
-        let consumer = consumer.map_err(|e| KafkaError::Settings { reason: e.to_string() })?;
+        let consumer = consumer.map_err(|e| KafkaError::Settings { reason: not_usable(&e) })?;
         Ok(Asker { config, consumer })
     }
 
@@ -181,7 +181,7 @@ impl Asker<'_> {
 
     fn admin(&self) -> Result<AdminClient<Ears>, KafkaError> {
         let admin = self.config.client().create_with_context(Ears::default());
-        admin.map_err(|error| KafkaError::Settings { reason: error.to_string() })
+        admin.map_err(|error| KafkaError::Settings { reason: not_usable(&error) })
     }
 
     /// Waits until the brokers know of a topic that was just made.

@@ -125,8 +125,12 @@ impl Source for JournalTail {
         };
         match reader.read_written() {
             Ok(Some(behind)) => self.last = Some(behind),
-            // What cannot be read behind it, the next call says.
-            Ok(None) | Err(_) => reader.sync().map_err(|error| refuse(error, next))?,
+            // What cannot be read behind it, the next call says. A failed sync is not tried again:
+            // nobody knows what is on the disk then, and a second one might say that all is well.
+            Ok(None) | Err(_) => reader.sync().map_err(|error| {
+                let reason = error.to_string();
+                SourceError::Unreadable { seq: next, reason, bytes: Vec::new() }
+            })?,
         }
         let first = last.batch.first_seq().unwrap_or_default();
         record(last, self.shard, first).map(Some)

@@ -8,6 +8,7 @@ use tmomi_engine::ids::ShowtimeId;
 use tmomi_engine::layout::Layout;
 
 use crate::catalog::{Catalog, CatalogError, PlanId};
+use crate::database::Place;
 use crate::plan::Plan;
 
 /// What rows need to know of a showtime.
@@ -51,21 +52,36 @@ const PLANS_KEPT: usize = 64;
 /// every time.
 #[derive(Debug)]
 pub struct CatalogNames {
-    catalog: Catalog,
+    place: Option<Place>,
+    /// `None` until it was opened.
+    catalog: Option<Catalog>,
     plans: HashMap<PlanId, (Arc<Plan>, Arc<Layout>)>,
 }
 
 impl CatalogNames {
     /// Names from `catalog`.
     pub fn new(catalog: Catalog) -> CatalogNames {
-        CatalogNames { catalog, plans: HashMap::new() }
+        CatalogNames { place: None, catalog: Some(catalog), plans: HashMap::new() }
+    }
+
+    /// Names from the catalog at `place`, which is opened when it is needed first.
+    pub fn at(place: Place) -> CatalogNames {
+        CatalogNames { place: Some(place), catalog: None, plans: HashMap::new() }
+    }
+
+    async fn catalog(&mut self) -> Result<Catalog, NamesError> {
+        if let (None, Some(place)) = (&self.catalog, &self.place) {
+            let opened = Catalog::open(place.clone()).await;
+            self.catalog = Some(opened.map_err(|error| NamesError::Away(error.to_string()))?);
+        }
+        Ok(self.catalog.clone().expect("it is opened"))
     }
 
     async fn plan(&mut self, id: PlanId) -> Result<(Arc<Plan>, Arc<Layout>), NamesError> {
         if let Some(plan) = self.plans.get(&id) {
             return Ok(plan.clone());
         }
-        let body = self.catalog.plan(id).await.map_err(refuse)?.body;
+        let body = self.catalog().await?.plan(id).await.map_err(refuse)?.body;
         let plan = Plan::from_json(&body).map_err(|e| NamesError::Missing(e.to_string()))?;
         let layout = Layout::build(plan.spec()).map_err(|e| NamesError::Missing(e.to_string()))?;
         if self.plans.len() == PLANS_KEPT {
@@ -79,7 +95,7 @@ impl CatalogNames {
 
 impl Names for CatalogNames {
     async fn house(&mut self, showtime: ShowtimeId) -> Result<Arc<House>, NamesError> {
-        let terms = self.catalog.showtime_ever(showtime).await.map_err(refuse)?;
+        let terms = self.catalog().await?.showtime_ever(showtime).await.map_err(refuse)?;
         let (plan, layout) = self.plan(terms.plan_id).await?;
         let priced = |tier: &str| match terms.terms.prices.get(tier) {
             Some(price) => Ok((Arc::from(tier), *price)),

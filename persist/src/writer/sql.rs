@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::ops::DerefMut as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::any::{Any, AnyArguments};
 use sqlx::query::Query;
@@ -22,6 +23,9 @@ const _: () = assert!(FILE_ROWS_MAX * ROW_VALUES_MAX <= 32_766);
 /// Rows of a statement of MySQL at most, which takes 65,535 values.
 const SERVER_ROWS_MAX: usize = 1_024;
 const _: () = assert!(SERVER_ROWS_MAX * ROW_VALUES_MAX <= 65_535);
+
+/// How long a question or a transaction may take.
+const ANSWER_WAIT: Duration = Duration::from_secs(60);
 
 /// The rows of one shard in a database.
 #[derive(Debug)]
@@ -104,13 +108,17 @@ impl SqlSink {
         tx.commit().await?;
         Ok(Some(()))
     }
-}
 
-impl Sink for SqlSink {
-    async fn position(&mut self) -> Result<Stamp, SinkError> {
+    async fn read_position(&mut self) -> Result<Stamp, SinkError> {
         let shard = i64::from(self.shard);
+        // A commit whose answer was lost may still be on its way: on a server it has the row.
+        let query = match self.place.dialect() {
+            Dialect::Sqlite => "SELECT epoch, sequence FROM shard_position WHERE shard = ?",
+            Dialect::MySql => {
+                "SELECT epoch, sequence FROM shard_position WHERE shard = ? FOR UPDATE"
+            }
+        };
         let pool = self.pool().await?;
-        let query = "SELECT epoch, sequence FROM shard_position WHERE shard = ?";
         let row = sqlx::query(query).bind(shard).fetch_optional(pool).await?;
         if let Some(row) = row {
             let (epoch, seq): (i64, i64) = (row.try_get("epoch")?, row.try_get("sequence")?);
@@ -122,7 +130,7 @@ impl Sink for SqlSink {
         Ok(Stamp::default())
     }
 
-    async fn buyers(
+    async fn find_buyers(
         &mut self,
         entries: &[EntryKey],
     ) -> Result<Vec<(EntryKey, BuyerId)>, SinkError> {
@@ -154,8 +162,37 @@ impl Sink for SqlSink {
         Ok(found)
     }
 
+    /// An answer within [`ANSWER_WAIT`]. A server that went without a word leaves a connection
+    /// that would be listened to for ever, so it is given up.
+    fn in_time<T>(
+        &mut self,
+        answer: Result<Result<T, SinkError>, tokio::time::error::Elapsed>,
+    ) -> Result<T, SinkError> {
+        answer.unwrap_or_else(|_| {
+            self.pool = None;
+            let waited = ANSWER_WAIT.as_secs();
+            Err(SinkError::Away(format!("{} gave no answer for {waited} s", self.place)))
+        })
+    }
+}
+
+impl Sink for SqlSink {
+    async fn position(&mut self) -> Result<Stamp, SinkError> {
+        let answer = tokio::time::timeout(ANSWER_WAIT, self.read_position()).await;
+        self.in_time(answer)
+    }
+
+    async fn buyers(
+        &mut self,
+        entries: &[EntryKey],
+    ) -> Result<Vec<(EntryKey, BuyerId)>, SinkError> {
+        let answer = tokio::time::timeout(ANSWER_WAIT, self.find_buyers(entries)).await;
+        self.in_time(answer)
+    }
+
     async fn write(&mut self, from: Stamp, to: Stamp, rows: &Rows) -> Result<(), SinkError> {
-        self.write_all(from, to, rows).await?.ok_or(SinkError::AnotherWriter)
+        let answer = tokio::time::timeout(ANSWER_WAIT, self.write_all(from, to, rows)).await;
+        self.in_time(answer)?.ok_or(SinkError::AnotherWriter)
     }
 }
 

@@ -137,7 +137,11 @@ pub(crate) fn start_stream(
 ///
 /// If the system gives no thread.
 pub(crate) fn start_writer(settings: &Settings, output: Output) -> io::Result<WriterHandle> {
-    output.spawn(KafkaSource::new(config(settings), SHARD))
+    let source = KafkaSource::new(config(settings), SHARD);
+    match settings.kafka {
+        KafkaUse::Stream => output.spawn(source.behind_a_journal()),
+        KafkaUse::Log | KafkaUse::Off => output.spawn(source),
+    }
 }
 
 fn config(settings: &Settings) -> KafkaConfig {

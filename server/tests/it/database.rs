@@ -227,6 +227,35 @@ async fn a_database_that_will_not_do_is_refused_with_what_to_do() {
     server.stop();
 }
 
+/// R1: two logs would sell every seat of one catalog twice. Planted bug: a folder takes the name of
+/// whatever database it is given.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_database_belongs_to_one_folder_and_a_folder_to_one_database() {
+    let (database, empty) = (databases::mysql().await, databases::mysql().await);
+    let server = launch(&database).start();
+    let (sale, buyer) = (sale(&server).await, house::buyer(&server).await);
+    buy(&sale, &buyer, 0..2).await;
+    let first = server.stop();
+    let refused = |launch: &Launch| {
+        let (status, said) = launch.start_refused();
+        assert_eq!(status.code(), Some(1), "{said}");
+        said
+    };
+    let second = launch(&database);
+    let said = refused(&second);
+    assert!(said.contains("sell every seat twice"), "{said}");
+    let said = refused(&first.clone().set("TMOMI_DATABASE", empty.url()));
+    assert!(said.contains("is the database of none"), "{said}");
+    let name = std::fs::read_to_string(first.data().join("house")).expect("it has a name");
+    std::fs::write(second.data().join("house"), "another").expect("we own it");
+    let said = refused(&second);
+    assert!(said.contains(name.trim()) && said.contains("another"), "{said}");
+    let server = first.start();
+    buy(&sale, &buyer, 2..4).await;
+    written(&database, &sale).await;
+    server.stop();
+}
+
 /// R8: what the catalog does not have cannot become a row.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_of_nobody_stop_the_writer_with_an_alarm_and_a_copy() {

@@ -13,6 +13,7 @@ use super::{PublishError, PublishedSample, PublisherConfig, PublisherState, Publ
 use crate::frame::{self, Checksum, Header};
 use crate::journal::{Damage, JournalError, Passed, Reader};
 use crate::kafka::client::{Delivered, Deliveries, Ears};
+use crate::kafka::config::not_usable;
 use crate::kafka::cut::{self, Encoded};
 use crate::kafka::error::{KafkaError, TopicFault};
 use crate::kafka::records;
@@ -65,7 +66,7 @@ pub(super) fn publish(
     let reader = Reader::open(&config.journal, end.seq)?;
     let producer = config.kafka.producer(topic.bytes_max);
     let producer = producer.create_with_context(Deliveries::new(Ears::default()));
-    let producer = producer.map_err(|e| KafkaError::Settings { reason: e.to_string() })?;
+    let producer = producer.map_err(|e| KafkaError::Settings { reason: not_usable(&e) })?;
     let now_ns = config.clock.monotonic_ns();
     state.reached(end.seq);
     state.set(PublisherStatus::Running);

@@ -47,7 +47,7 @@ async fn the_victim_of_a_deadlock_writes_its_batch_again_once() {
     let many: Vec<_> = (0..OTHER_ROWS).map(|n| format!("({n})")).collect();
     let insert = format!("INSERT INTO other VALUES {}", many.join(", "));
     tx.execute(AssertSqlSafe(insert)).await.unwrap();
-    tx.execute("SELECT * FROM line_entry FOR UPDATE").await.unwrap();
+    tx.execute("SELECT entry FROM line_entry FOR UPDATE").await.unwrap();
     let sink = open(&database).await;
     let handle = tmomi_persist::writer::spawn(writer(folder, 1_000, &shared, sink)).unwrap();
     let waits = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx

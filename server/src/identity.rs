@@ -1,0 +1,80 @@
+//! Which house a data folder and a database belong to. What is sold stands in the folder's log,
+//! what is offered in the database: a folder with the database of another house would sell its
+//! seats once more.
+
+use std::fs;
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use tmomi_persist::catalog::{Catalog, CatalogError};
+use tmomi_persist::database::Place;
+
+use crate::accounts::passwords::random_text;
+use crate::cli::Failure;
+
+/// The setting of the catalog, and the file of the folder, that have the house's name.
+const SETTING: &str = "house";
+const FILE: &str = "house";
+
+/// Makes sure that folder and catalog are of one house; a new house gets a name. `has_sold` says
+/// whether the folder's log has showtimes.
+///
+/// # Errors
+///
+/// [`Failure`] that says what belongs where.
+pub(crate) async fn check(
+    folder: &Path,
+    catalog: &Catalog,
+    place: &Place,
+    has_sold: bool,
+) -> Result<(), Failure> {
+    let file = folder.join(FILE);
+    let of_file = |error: io::Error| Failure::Failed(format!("{}: {error}", file.display()));
+    let of_catalog = |error: CatalogError| Failure::Failed(format!("{place}: {error}"));
+    let ours = match fs::read_to_string(&file) {
+        Ok(name) => Some(name.trim().to_owned()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(error) => return Err(of_file(error)),
+    };
+    let theirs = catalog.setting(SETTING).await.map_err(of_catalog)?;
+    let (folder, file_name) = (folder.display(), file.display());
+    match (ours, theirs) {
+        (Some(ours), Some(theirs)) if ours == theirs => Ok(()),
+        (Some(ours), Some(theirs)) => Err(Failure::Failed(format!(
+            "{folder} belongs to house {ours} and {place} to house {theirs}: give the folder its \
+             own database"
+        ))),
+        (Some(ours), None) if has_sold => Err(Failure::Failed(format!(
+            "{folder} belongs to house {ours}, has sold, and {place} is the database of none: \
+             give the folder its own database"
+        ))),
+        // A file beside the log is the folder's.
+        (None, Some(theirs)) if matches!(place, Place::File(_)) => {
+            keep(&file, &theirs).map_err(of_file)
+        }
+        (None, Some(theirs)) => Err(Failure::Failed(format!(
+            "{place} belongs to house {theirs}, whose data folder is not {folder}: two would sell \
+             every seat twice; if this folder takes the other's place, write that name into \
+             {file_name}"
+        ))),
+        (ours, None) => {
+            let name = ours.unwrap_or_else(random_text);
+            // The folder first: alone it is a house that has not sold.
+            keep(&file, &name).map_err(of_file)?;
+            name_catalog(catalog, &name).await.map_err(of_catalog)
+        }
+    }
+}
+
+async fn name_catalog(catalog: &Catalog, name: &str) -> Result<(), CatalogError> {
+    let mut change = catalog.change().await?;
+    change.set_setting(SETTING, name).await?;
+    change.commit_unanswered().await
+}
+
+/// Writes the name durably.
+fn keep(file: &Path, name: &str) -> io::Result<()> {
+    let mut written = fs::File::create(file)?;
+    writeln!(written, "{name}")?;
+    written.sync_all()
+}
