@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on says where by failing")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use sqlx::any::AnyRow;
 use sqlx::{AnyConnection, AssertSqlSafe, Connection, Executor, Row};
@@ -9,6 +10,9 @@ use tempfile::TempDir;
 use tmomi_persist::database::{Place, Server};
 
 use crate::servers;
+
+/// MySQL shows `innodb_trx` as it was, for as long as somebody has read it within the last 100 ms.
+pub(crate) const TRANSACTIONS_SEEN_AFTER: Duration = Duration::from_millis(150);
 
 /// An empty database that ends with it.
 pub(crate) struct Database {

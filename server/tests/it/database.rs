@@ -130,7 +130,7 @@ async fn a_writer_frozen_in_a_transaction_holds_nobody_up_and_leaves() {
         WHERE trx_rows_modified > 0";
     eventually("it is frozen in a transaction", PATIENCE, async || {
         frozen.signal(Signal::STOP);
-        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::sleep(databases::TRANSACTIONS_SEEN_AFTER).await;
         let caught = number(&database, in_transaction).await > 0;
         if !caught {
             frozen.signal(Signal::CONT);

@@ -155,7 +155,7 @@ impl Servers {
             WHERE trx_rows_modified > 0"];
         let caught = async {
             while self.database.ask_text(&asked).await == ["0"] {
-                tokio::time::sleep(Duration::from_millis(5)).await;
+                tokio::time::sleep(databases::TRANSACTIONS_SEEN_AFTER).await;
             }
         };
         tokio::time::timeout(PATIENCE, caught).await.expect("there is more to write");

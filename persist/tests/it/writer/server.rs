@@ -21,7 +21,7 @@ async fn number(database: &Database, question: &'static str) -> i64 {
 async fn is_true(database: &Database, question: &'static str) {
     let asked = async {
         while number(database, question).await == 0 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(databases::TRANSACTIONS_SEEN_AFTER).await;
         }
     };
     tokio::time::timeout(PATIENCE, asked).await.expect("it comes to that");
