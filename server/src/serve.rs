@@ -12,7 +12,7 @@ use tmomi_persist::catalog::{CatalogError, NewUser, Noun, Role};
 use tmomi_persist::follower::SnapshotConfig;
 use tmomi_persist::journal::JournalConfig;
 use tmomi_persist::recovery::RecoveryError;
-use tmomi_persist::shard::{LogConfig, OpenError, Shard, ShardConfig};
+use tmomi_persist::shard::{JOURNAL_DIR, LogConfig, OpenError, Shard, ShardConfig};
 use tmomi_persist::snapshot::SnapshotError;
 use tmomi_persist::writer::WriterHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -226,6 +226,7 @@ fn open_shard(
     let mut config = if settings.memory.is_on() {
         ShardConfig::memory()
     } else if let Some(log) = kafka::log(settings, folder) {
+        no_journal_beside(&folder.join(JOURNAL_DIR))?;
         ShardConfig::new(log)
     } else {
         ShardConfig::new(LogConfig::Journal {
@@ -250,6 +251,24 @@ fn open_shard(
     let from = snapshot.map_or(0, |snapshot| snapshot.seq.0);
     tracing::info!(epoch = shard.epoch().0, from, replayed, "the log is read");
     Ok(Arc::new(shard))
+}
+
+/// A topic that is the log knows nothing of a journal in the folder: what only that one has would be
+/// sold again.
+fn no_journal_beside(journal: &Path) -> Result<(), Failure> {
+    let is_empty = match std::fs::read_dir(journal) {
+        Ok(mut files) => files.next().is_none(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
+        Err(error) => return Err(failed("read", &journal.display().to_string(), error)),
+    };
+    if is_empty {
+        return Ok(());
+    }
+    let journal = journal.display();
+    Err(Failure::Failed(format!(
+        "with kafka = log the topic is the log, and {journal} is a log, too: run the house with kafka \
+         = stream until tmomi_stream_lag_events is 0, stop it, and move {journal} out of the folder"
+    )))
 }
 
 fn shard_failed(error: &OpenError, folder: &Path, is_topic: bool) -> Failure {

@@ -76,7 +76,6 @@ impl Source for JournalSource {
 ///
 /// A frame is written only when every frame before it is durable. So a frame that has another
 /// behind it is committed, and the last one is once it is synced, whoever does that.
-#[derive(Default)]
 pub struct JournalTail {
     dir: PathBuf,
     shard: u32,

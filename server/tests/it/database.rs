@@ -85,7 +85,7 @@ async fn a_house_in_a_server_sells_as_one_in_files_and_is_there_after_a_crash() 
     }
 }
 
-/// R2, R8. Planted bug: the last frame of a journal counts as durable before it is.
+/// R2, R8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_writer_that_is_killed_twenty_times_beside_a_sale_ends_with_every_row() {
     let database = databases::mysql().await;

@@ -65,6 +65,27 @@ async fn published(server: &Server) {
     .await;
 }
 
+/// R1, R2: what only the journal has would be sold again. Planted bug: nobody looks for one.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_folder_with_a_journal_is_not_started_on_a_topic() {
+    let topic = topic("moved");
+    let server = launch("stream", &servers::kafka(), &topic).start();
+    let (sale, buyer) = (sale(&server).await, house::buyer(&server).await);
+    buy(&sale, &buyer, 0..5).await;
+    published(&server).await;
+    let moved = server.stop().set("TMOMI_KAFKA", "log");
+    let (status, said) = moved.start_refused();
+    assert_eq!(status.code(), Some(1), "{said}");
+    assert!(said.contains("move") && said.contains("journal"), "{said}");
+    // Done as it says, everything is there.
+    let journal = moved.data().join("journal");
+    std::fs::rename(&journal, moved.folder().join("aside")).expect("we own it");
+    let server = moved.start();
+    assert_eq!(buyer.seats_owned().await.len(), 5);
+    buy(&sale, &buyer, 5..6).await;
+    server.stop();
+}
+
 /// R2, R12: the journal is the log, whatever becomes of Kafka.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_stream_has_all_that_was_sold_after_crashes_of_either_side() {

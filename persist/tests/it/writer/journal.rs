@@ -6,7 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use tmomi_engine::ids::Seq;
 use tmomi_persist::journal::{Journal, JournalConfig};
 use tmomi_persist::log::Log;
-use tmomi_persist::writer::{DeadLetters, JournalSource, Record, SqlSink, Writer, WriterError};
+use tmomi_persist::writer::{
+    DeadLetters, JournalSource, JournalTail, Record, Source, SourceError, SqlSink, Writer,
+    WriterError,
+};
 
 use super::log::{Dice, MadeUp};
 use super::{TwoHouses, assert_same, clock, config, leaves, open, rows, until};
@@ -87,4 +90,32 @@ async fn rows_of_another_journal_and_a_journal_cut_in_front_are_noticed() {
     let left = leaves(&mut follower(&database, &committed, &written).await).await;
     assert!(matches!(&left, WriterError::Poisoned { .. }), "{left}");
     assert!(left.to_string().contains("ends at 5"), "{left}");
+}
+
+/// Planted bugs: the last frame waits until another is behind it; rows beyond the journal are taken
+/// for its own. (That the last frame is synced before it is given no test sees: the page cache
+/// outlives a killed process.)
+#[tokio::test]
+async fn the_journal_of_another_process_is_followed_to_its_last_frame() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut log, mut dice) = (MadeUp::new(), Dice(23));
+    log.grow(&mut dice, 200);
+    let (mut journal, _) = Journal::open(folder.path(), CONFIG).unwrap();
+    let mut tail = JournalTail::new(folder.path().to_owned(), 0);
+    tail.seek(Seq(0)).unwrap();
+    for records in log.records.chunks(7) {
+        append(&mut journal, records);
+        for record in records {
+            assert_eq!(tail.next().unwrap().as_ref(), Some(record));
+        }
+        assert!(tail.next().unwrap().is_none());
+    }
+    // Another one goes on in the middle, over the ends of segments.
+    let middle = log.records[99].batch.last_seq().unwrap();
+    let mut other = JournalTail::new(folder.path().to_owned(), 0);
+    other.seek(middle).unwrap();
+    let rest: Vec<_> = std::iter::from_fn(|| other.next().unwrap()).collect();
+    assert_eq!(rest, log.records[100..]);
+    let beyond = other.seek(log.last().next());
+    assert!(matches!(beyond, Err(SourceError::Unreadable { .. })), "{beyond:?}");
 }

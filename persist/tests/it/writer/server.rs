@@ -27,7 +27,7 @@ async fn is_true(database: &Database, question: &'static str) {
     tokio::time::timeout(PATIENCE, asked).await.expect("it comes to that");
 }
 
-/// R8. Planted bug: a transaction that the server has undone counts as written.
+/// R8.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_victim_of_a_deadlock_writes_its_batch_again_once() {
     let database = databases::mysql().await.with_catalog().await;
@@ -70,7 +70,7 @@ async fn the_victim_of_a_deadlock_writes_its_batch_again_once() {
     assert_same(&log, rows(&database).await);
 }
 
-/// R12. Planted bug: a writer whom a read-only server refuses leaves.
+/// R12.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_server_that_takes_no_writes_for_a_while_is_waited_for() {
     let own = Own::start(Kind::MySql);
