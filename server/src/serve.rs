@@ -253,8 +253,8 @@ fn open_shard(
     Ok(Arc::new(shard))
 }
 
-/// A topic that is the log knows nothing of a journal in the folder: what only that one has would be
-/// sold again.
+/// A topic that is the log knows nothing of a journal in the folder: what only that one has would
+/// be sold again.
 fn no_journal_beside(journal: &Path) -> Result<(), Failure> {
     let is_empty = match std::fs::read_dir(journal) {
         Ok(mut files) => files.next().is_none(),
@@ -266,8 +266,9 @@ fn no_journal_beside(journal: &Path) -> Result<(), Failure> {
     }
     let journal = journal.display();
     Err(Failure::Failed(format!(
-        "with kafka = log the topic is the log, and {journal} is a log, too: run the house with kafka \
-         = stream until tmomi_stream_lag_events is 0, stop it, and move {journal} out of the folder"
+        "with kafka = log the topic is the log, and {journal} is a log, too: run the house with \
+         kafka = stream until tmomi_stream_lag_events is 0, stop it, and move {journal} out of the \
+         folder"
     )))
 }
 
