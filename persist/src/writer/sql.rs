@@ -20,9 +20,10 @@ const ROW_VALUES_MAX: usize = 16;
 /// Rows of a statement of SQLite at most, which takes 32,766 values by its default.
 const FILE_ROWS_MAX: usize = 256;
 const _: () = assert!(FILE_ROWS_MAX * ROW_VALUES_MAX <= 32_766);
-/// Rows of a statement of MySQL at most, which takes 65,535 values.
-const SERVER_ROWS_MAX: usize = 1_024;
-const _: () = assert!(SERVER_ROWS_MAX * ROW_VALUES_MAX <= 65_535);
+/// Rows of a statement of a server at most: so many are some 10 KB, which is one record of TLS.
+/// sqlx 0.9.0 leaves Nagle's algorithm on and writes a packet record by record, and each record
+/// but the first then waits up to 40 ms for a delayed acknowledgement.
+const SERVER_ROWS_MAX: usize = 64;
 
 /// How long a question or a transaction may take.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
