@@ -1,21 +1,24 @@
 //! How many rows a second become of events: the writer behind a log in memory, into MySQL and
 //! MariaDB with stock settings, beside a hand-made loop that sends the same rows, made before, in
-//! statements of a thousand over one connection, and beside the same row by row.
+//! statements of a thousand over one connection, and beside the same row by row. Then two writers
+//! at once, for two shards.
 //!
-//! `make services`, then `cargo bench -p tmomi-bench --bench writer`.
+//! `make services`, then `cargo bench -p tmomi-bench --bench writer`. `TMOMI_BENCH_TICKETS` says
+//! how many tickets instead of the usual, as `10000000`, which takes half an hour a server.
 #![allow(clippy::disallowed_methods, reason = "the clock of a bench is its own")]
 
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use sqlx::mysql::MySqlConnection;
 use sqlx::{AssertSqlSafe, Connection, Executor};
 use tmomi_bench::databases::{Database, servers};
 use tmomi_bench::rounds::{Rounds, is_short, rounds};
-use tmomi_bench::sale::StoppedClock;
+use tmomi_bench::socket::clock::LoadClock;
 use tmomi_bench::sold::{InMemory, Order, Sold, TICKETS_PER_ORDER};
-use tmomi_persist::writer::{DeadLetters, Record, SqlSink, Writer, WriterConfig};
+use tmomi_persist::writer::{DeadLetters, Record, SqlSink, Status, Writer, WriterConfig, spawn};
 
 /// Rows of a hand-made statement, and statements of its transaction.
 const STATEMENT_ROWS: usize = 1_000;
@@ -24,11 +27,17 @@ const TRANSACTION_STATEMENTS: usize = 10;
 const SINGLE_ORDERS: usize = 200;
 
 fn main() {
-    let sizes: &[u32] = if is_short() { &[6_400] } else { &[100_032, 500_032] };
+    let asked = std::env::var("TMOMI_BENCH_TICKETS").ok();
+    let asked = asked.map(|text| text.parse().expect("TMOMI_BENCH_TICKETS is a multiple of 64"));
+    let sizes = match asked {
+        Some(tickets) => vec![tickets],
+        None if is_short() => vec![6_400],
+        None => vec![100_032, 500_032],
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.expect("the system gives what it needs");
     for (kind, address) in servers() {
-        for tickets in sizes {
+        for tickets in &sizes {
             runtime.block_on(compare(kind, &address, *tickets));
         }
     }
@@ -46,12 +55,15 @@ async fn compare(kind: &'static str, address: &str, tickets: u32) {
         inserts.add("hand-made", hand.0);
         updates.add("hand-made", hand.1);
         let database = Database::fresh(kind, address, sold.buyers).await;
-        let (rows, elapsed) = write(&database, &sold, &sold.sale).await;
-        inserts.add("writer", rows as f64 / elapsed.as_secs_f64());
+        let (rate, elapsed) = write(&database, &sold, &sold.sale, 1);
+        inserts.add("writer", rate);
         took.add_ms("writer", elapsed);
-        let (rows, elapsed) = write(&database, &sold, &sold.refunds).await;
-        updates.add("writer", rows as f64 / elapsed.as_secs_f64());
-        check(&database, &sold).await;
+        updates.add("writer", write(&database, &sold, &sold.refunds, 1).0);
+        check(&database, &sold, 1).await;
+        let database = Database::fresh(kind, address, sold.buyers).await;
+        inserts.add("two writers, two shards", write(&database, &sold, &sold.sale, 2).0);
+        updates.add("two writers, two shards", write(&database, &sold, &sold.refunds, 2).0);
+        check(&database, &sold, 2).await;
         let database = Database::fresh(kind, address, sold.buyers).await;
         let hand = hand_made(&database, &sold, 1).await;
         inserts.add("row by row", hand.0);
@@ -62,32 +74,41 @@ async fn compare(kind: &'static str, address: &str, tickets: u32) {
     took.print();
 }
 
-/// Writes records; gives rows and time.
-async fn write(database: &Database, sold: &Sold, records: &[Record]) -> (u64, Duration) {
-    let sink = SqlSink::open(&database.server(), 0).await.expect("it is there");
-    let dead = DeadLetters::new(std::env::temp_dir());
-    let source = InMemory::of(records.to_vec());
-    let config = WriterConfig { poll_ms: 1, ..WriterConfig::default() };
-    let mut writer = Writer::new(config, source, sink, sold.names(), dead, Arc::new(StoppedClock));
-    let (state, last) = (writer.state(), Sold::last(records));
+/// Writes the same records for each of some shards, all at once; gives rows a second of all
+/// together, and the time.
+fn write(database: &Database, sold: &Sold, records: &[Record], shards: u32) -> (f64, Duration) {
     let start = Instant::now();
-    let done = async {
-        while state.position() < last {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::select! {
-        () = done => {}
-        left = writer.run() => panic!("{left}"),
-    }
-    (state.rows(), start.elapsed())
+    let rows: u64 = thread::scope(|scope| {
+        let one = |shard| scope.spawn(move || write_shard(database, sold, records, shard));
+        let writers: Vec<_> = (0..shards).map(one).collect();
+        writers.into_iter().map(|writer| writer.join().expect("it has written")).sum()
+    });
+    let elapsed = start.elapsed();
+    (rows as f64 / elapsed.as_secs_f64(), elapsed)
 }
 
-async fn check(database: &Database, sold: &Sold) {
+/// Gives the rows.
+fn write_shard(database: &Database, sold: &Sold, records: &[Record], shard: u32) -> u64 {
+    let sink = SqlSink::at(&database.server(), shard);
+    let dead = DeadLetters::new(std::env::temp_dir());
+    let source = InMemory::of(records.to_vec());
+    let config = WriterConfig { shard, poll_ms: 1, ..WriterConfig::default() };
+    let clock = Arc::new(LoadClock::start());
+    let writer = Writer::new(config, source, sink, sold.names(), dead, clock);
+    let writer = spawn(writer).expect("a thread");
+    let last = Sold::last(records);
+    while writer.state().position() < last {
+        assert_eq!(writer.state().status(), Status::Running);
+        thread::sleep(Duration::from_millis(1));
+    }
+    writer.state().rows()
+}
+
+async fn check(database: &Database, sold: &Sold, shards: usize) {
     let asked = "SELECT CAST(COUNT(*) AS SIGNED) FROM ticket WHERE state = 'refunded'";
     let mut conn = database.connect().await;
     let count: i64 = sqlx::query_scalar(asked).fetch_one(&mut conn).await.expect("an answer");
-    assert_eq!(count as usize, sold.orders.len() * TICKETS_PER_ORDER as usize);
+    assert_eq!(count as usize, shards * sold.orders.len() * TICKETS_PER_ORDER as usize);
 }
 
 /// A table as a hand-made loop sends it.

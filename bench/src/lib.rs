@@ -16,6 +16,7 @@
 //! * `snapshot`: how soon an image of ten million seats is written, and how soon a house is built
 //! * `recovery`: how soon a house of ten million seats is back
 //! * `writer`: how many rows a second become of events, in MySQL and MariaDB
+//! * `sold_to_stored`: from a hold to a row: engine, Kafka, writer and database on one machine
 //! * `http_holds`: a durable hold over HTTP, beside the same stack that does nothing
 //! * `http_open_loop`: how long it takes at parts of the rate that the server reaches
 //! * `http_batch`: holds a second through `holds:batch`

@@ -6,7 +6,9 @@ use serde_json::json;
 use tmomi_engine::event::Batch;
 use tmomi_engine::ids::{BuyerId, EntryId, Epoch, HoldId, Part, Seq, ShowtimeId};
 use tmomi_engine::layout::Layout;
-use tmomi_engine::{Context, Engine, EngineConfig, Handle, HoldRequest, House as Open, Keeper};
+use tmomi_engine::{
+    Context, Engine, EngineConfig, Handle, HoldRequest, House as Open, Keeper, Reject,
+};
 use tmomi_persist::plan::Plan;
 use tmomi_persist::writer::{House, Names, NamesError, Record, Source, SourceError};
 
@@ -42,6 +44,8 @@ pub struct Sold {
 pub struct Order {
     /// Of its hold.
     pub id: HoldId,
+    /// The event that confirmed it.
+    pub last: Seq,
     /// The user.
     pub buyer: u32,
     /// Where the first seat is.
@@ -51,34 +55,19 @@ pub struct Order {
 impl Sold {
     /// `tickets` tickets, a multiple of 64, in random order.
     pub fn out(tickets: u32) -> Sold {
-        assert!(tickets.is_multiple_of(SEATS_PER_ROW));
-        let rows = tickets / SEATS_PER_ROW;
-        let plan = json!({"generate": {"sections": [
-            {"name": "A", "tier": "R", "rows": rows, "seats_per_row": SEATS_PER_ROW},
-        ]}});
-        let plan = Plan::from_value(&plan).expect("a plan");
-        let layout = Arc::new(Layout::build(plan.spec()).expect("a layout"));
-        let prices = vec![("R".into(), 12_000)];
-        let house = House {
-            plan: Arc::new(plan),
-            layout: Arc::clone(&layout),
-            prices,
-            currency: "EUR".into(),
-        };
-        let mut seller = Seller::open(layout);
+        let house = house(tickets);
+        let mut seller = Seller::open(Arc::clone(&house.layout));
         let count = tickets / TICKETS_PER_ORDER;
-        let buyers = count.div_ceil(ORDERS_PER_BUYER);
+        let buyers = buyers(tickets);
         (1..=buyers).for_each(|buyer| seller.enter(buyer));
-        let mut places: Vec<u32> = (0..count).collect();
-        let mut rng = Rng::new(9);
-        (1..count).for_each(|n| places.swap(n as usize, rng.below(n + 1) as usize));
+        let places = random_places(count);
         let mut orders: Vec<Order> =
             places.iter().zip(0..).map(|(place, n)| seller.buy(*place, n % buyers)).collect();
         let sale = seller.records();
         orders.iter().for_each(|order| seller.refund(order.id));
         let refunds = seller.records();
         orders.sort_unstable_by_key(|order| order.id.seq);
-        Sold { sale, refunds, orders, buyers, house: Arc::new(house) }
+        Sold { sale, refunds, orders, buyers, house }
     }
 
     /// Where the house's names come from.
@@ -89,6 +78,59 @@ impl Sold {
     /// The last event of some records.
     pub fn last(records: &[Record]) -> Seq {
         records.last().and_then(|record| record.batch.last_seq()).expect("there are some")
+    }
+}
+
+/// A house of `tickets` seats, a multiple of 64, in one section with one price.
+pub fn house(tickets: u32) -> Arc<House> {
+    assert!(tickets.is_multiple_of(SEATS_PER_ROW));
+    let rows = tickets / SEATS_PER_ROW;
+    let plan = json!({"generate": {"sections": [
+        {"name": "A", "tier": "R", "rows": rows, "seats_per_row": SEATS_PER_ROW},
+    ]}});
+    let plan = Plan::from_value(&plan).expect("a plan");
+    let layout = Arc::new(Layout::build(plan.spec()).expect("a layout"));
+    let prices = vec![("R".into(), 12_000)];
+    Arc::new(House { plan: Arc::new(plan), layout, prices, currency: "EUR".into() })
+}
+
+/// How many buyers share so many tickets.
+pub fn buyers(tickets: u32) -> u32 {
+    (tickets / TICKETS_PER_ORDER).div_ceil(ORDERS_PER_BUYER)
+}
+
+/// The places of `count` orders, in random order.
+pub fn random_places(count: u32) -> Vec<u32> {
+    let mut places: Vec<u32> = (0..count).collect();
+    let mut rng = Rng::new(9);
+    (1..count).for_each(|n| places.swap(n as usize, rng.below(n + 1) as usize));
+    places
+}
+
+/// Holds and confirms the seats of a place. `room` is called while the ring is full.
+pub fn buy(
+    handle: &mut Handle,
+    house: &Open,
+    place: u32,
+    entry: u32,
+    at: Context,
+    room: impl Fn(),
+) -> Order {
+    let first = crate::sale::seat(place * TICKETS_PER_ORDER);
+    let part = Part { mask: 0b1111 << first.mask.trailing_zeros(), ..first };
+    let request = HoldRequest { entry: EntryId(entry), ttl_ms: None, admitted_by_caller: false };
+    let held = with_room(&room, || handle.hold(house, request, &[part], at));
+    let last = with_room(&room, || handle.confirm(held.id, None, at));
+    Order { id: held.id, last, buyer: entry + 1, first }
+}
+
+/// Decides, and waits while the ring is full.
+pub fn with_room<T>(room: impl Fn(), mut decide: impl FnMut() -> Result<T, Reject>) -> T {
+    loop {
+        match decide() {
+            Err(Reject::RingFull) => room(),
+            decided => return decided.expect("every seat is free"),
+        }
     }
 }
 
@@ -118,15 +160,11 @@ impl Seller {
     }
 
     fn buy(&mut self, place: u32, entry: u32) -> Order {
-        let first = crate::sale::seat(place * TICKETS_PER_ORDER);
-        let part = Part { mask: 0b1111 << first.mask.trailing_zeros(), ..first };
-        let request =
-            HoldRequest { entry: EntryId(entry), ttl_ms: None, admitted_by_caller: false };
-        let held = self.handle.hold(&self.house, request, &[part], Context::at(NOW));
-        let id = held.expect("it is free").id;
-        self.handle.confirm(id, None, Context::at(NOW)).expect("in time");
+        // Records are cut, and with them the ring is emptied, long before it is full.
+        let room = || unreachable!("the ring has room");
+        let order = buy(&mut self.handle, &self.house, place, entry, Context::at(NOW), room);
         self.decided();
-        Order { id, buyer: entry + 1, first }
+        order
     }
 
     fn refund(&mut self, id: HoldId) {
@@ -156,7 +194,7 @@ impl Seller {
 }
 
 /// One house for whatever showtime.
-pub struct OneHouse(Arc<House>);
+pub struct OneHouse(pub Arc<House>);
 
 impl Names for OneHouse {
     async fn house(&mut self, showtime: ShowtimeId) -> Result<Arc<House>, NamesError> {

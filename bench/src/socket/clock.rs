@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use tmomi_engine::ids::TimeMs;
+use tmomi_persist::clock::Clock;
+
 /// A clock that was started once.
 #[derive(Clone, Copy, Debug)]
 pub struct LoadClock {
@@ -25,5 +28,15 @@ impl LoadClock {
     /// Milliseconds since 1970, as the server counts them.
     pub fn now_ms(&self) -> u64 {
         (self.start_wall + self.elapsed()).as_millis() as u64
+    }
+}
+
+impl Clock for LoadClock {
+    fn now(&self) -> TimeMs {
+        TimeMs(self.now_ms())
+    }
+
+    fn monotonic_ns(&self) -> u64 {
+        self.elapsed().as_nanos() as u64
     }
 }
