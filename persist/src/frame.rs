@@ -247,8 +247,13 @@ pub(crate) fn encode_note(
 
 /// Bytes of the frame that `batch` becomes.
 pub fn encoded_bytes(batch: &Batch) -> usize {
-    let blobs: usize = batch.blobs.iter().map(|(_, blob)| BLOB_HEAD_BYTES + blob.len()).sum();
-    let body = HEAD_BYTES + batch.events.len() * EVENT_BYTES + blobs;
+    encoded_bytes_of(batch.events.len(), batch.blobs.iter().map(|(_, blob)| blob.len()))
+}
+
+/// The same of so many events with blobs of these lengths.
+pub(crate) fn encoded_bytes_of(events: usize, blobs: impl Iterator<Item = usize>) -> usize {
+    let blobs: usize = blobs.map(|bytes| BLOB_HEAD_BYTES + bytes).sum();
+    let body = HEAD_BYTES + events * EVENT_BYTES + blobs;
     body.next_multiple_of(FRAME_ALIGN) + END_BYTES
 }
 

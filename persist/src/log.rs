@@ -48,6 +48,56 @@ pub trait Log: Send {
     fn seal(&mut self) -> Result<(), LogError> {
         self.commit()
     }
+
+    /// What it takes of one decision at most, if that is less than a frame has room for.
+    fn room(&self) -> Option<Room> {
+        None
+    }
+}
+
+/// What a log takes of one decision at most. A decision that is larger ends it, so whoever may make
+/// one asks before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes of a frame.
+    pub frame_bytes_max: usize,
+    /// Bytes around a frame that its setting counts, too.
+    pub overhead_bytes: usize,
+    /// The setting that says so, in words.
+    pub setting: String,
+}
+
+/// A layout that does not fit into the log.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the seating plan needs {needed} bytes in the log, and {setting} is {allowed}: set it to \
+     {needed} or more and start the server again, or make the plan smaller"
+)]
+pub struct TooLarge {
+    /// Bytes that opening a showtime with it takes, as the setting counts them.
+    pub needed: usize,
+    /// Bytes that the setting allows.
+    pub allowed: usize,
+    /// The setting.
+    pub setting: String,
+}
+
+/// Events of the decision that opens a showtime: `Opened`, with the layout, and `LineSet`.
+const OPENING_EVENTS: usize = 2;
+
+impl Room {
+    pub(crate) fn check_layout(&self, bytes: usize) -> Result<(), TooLarge> {
+        let frame_bytes = frame::encoded_bytes_of(OPENING_EVENTS, std::iter::once(bytes));
+        if frame_bytes <= self.frame_bytes_max {
+            return Ok(());
+        }
+        let with_overhead = |bytes| bytes + self.overhead_bytes;
+        Err(TooLarge {
+            needed: with_overhead(frame_bytes),
+            allowed: with_overhead(self.frame_bytes_max),
+            setting: self.setting.clone(),
+        })
+    }
 }
 
 /// Why a log did not do what it was asked.

@@ -19,7 +19,7 @@ use tmomi_persist::plan::Plan;
 use crate::api::calls;
 use crate::app::App;
 use crate::halls::{Hall, closes_at};
-use crate::problem::{Problem, Result};
+use crate::problem::{Code, Problem, Result};
 
 /// Plans that were read lately: whoever uploads one makes a showtime of it next.
 const RECENT_PLANS_MAX: usize = 4;
@@ -87,6 +87,20 @@ pub(crate) async fn plan(app: &App, id: PlanId) -> Result<Arc<Plan>> {
     let plan = Arc::new(plan.map_err(|error| Problem::internal(format!("plan {id}: {error}")))?);
     app.opening.remember(id, Arc::clone(&plan));
     Ok(plan)
+}
+
+/// The layout of a plan as the log will have it.
+///
+/// # Errors
+///
+/// 400 `bad-plan` if the log does not take it: a decision that is too large would end the log.
+pub(crate) async fn layout_blob(app: &App, plan: &Arc<Plan>) -> Result<Vec<u8>> {
+    let plan = Arc::clone(plan);
+    let encoding = tokio::task::spawn_blocking(move || layout_codec::encode(&plan.spec()));
+    let blob = encoding.await.map_err(Problem::internal)?;
+    let fits = app.shard.check_layout(blob.len());
+    fits.map_err(|error| Problem::new(Code::BadPlan, error.to_string()))?;
+    Ok(blob)
 }
 
 /// Makes sure that a row of the catalog is on sale, with its terms.
@@ -165,6 +179,7 @@ async fn open_house(
     plan: &Arc<Plan>,
     terms: &NewShowtime,
 ) -> Result<Arc<House>> {
+    let blob = layout_blob(app, plan).await?;
     let building = Arc::clone(plan);
     let built = tokio::task::spawn_blocking(move || Layout::build(building.spec()));
     let layout = Arc::new(built.await.map_err(Problem::internal)?.map_err(Problem::internal)?);
@@ -172,7 +187,7 @@ async fn open_house(
         let open = OpenShowtime {
             showtime,
             layout: Arc::clone(&layout),
-            blob: layout_codec::encode(layout.spec()).into(),
+            blob: blob.clone().into(),
             limit: terms.limit,
             hold_ttl_ms: terms.hold_ttl_ms,
             line: terms.line,

@@ -21,13 +21,13 @@ use tmomi_engine::ids::{Epoch, Seq};
 
 use super::chain::{Chain, Verdict};
 use super::client::{Deliveries, Ears};
-use super::config::{KafkaConfig, not_usable};
+use super::config::{KafkaConfig, RECORD_OVERHEAD_BYTES, not_usable};
 use super::cut::{self, Encoded};
 use super::error::{KafkaError, TopicFault};
 use super::records::{self, Records};
 use super::tail::{Found, Raw, Tail};
 use crate::frame::{Checksum, Header};
-use crate::log::{Log, LogError};
+use crate::log::{Log, LogError, Room};
 
 /// How long a look at the partition takes that finds nothing.
 const LOOK: Duration = Duration::from_millis(10);
@@ -329,6 +329,14 @@ impl Log for KafkaLog {
             }
         }
         Ok(())
+    }
+
+    fn room(&self) -> Option<Room> {
+        Some(Room {
+            frame_bytes_max: self.bytes_max,
+            overhead_bytes: RECORD_OVERHEAD_BYTES,
+            setting: format!("max.message.bytes of topic {}", self.config.topic),
+        })
     }
 }
 

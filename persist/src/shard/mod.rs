@@ -34,7 +34,7 @@ use crate::image::Image;
 use crate::journal::{AheadDisk, JournalConfig, Media};
 #[cfg(feature = "kafka")]
 use crate::kafka::KafkaConfig;
-use crate::log::{CommitHook, GroupCommit, Log, LogError, LogStatus, Memory};
+use crate::log::{CommitHook, GroupCommit, Log, LogError, LogStatus, Memory, Room, TooLarge};
 use crate::recovery::RecoveryError;
 use crate::snapshot::{SnapshotInfo, Snapshots};
 use crate::watermark::Wait;
@@ -179,6 +179,7 @@ pub struct Shard {
     replayed: u64,
     snapshot: Option<SnapshotInfo>,
     history: Option<Arc<dyn History>>,
+    room: Option<Room>,
     bell: Arc<Bell>,
     status: Arc<LogStatus>,
     threads: Option<Threads>,
@@ -218,6 +219,7 @@ impl Shard {
         let from = snapshot.as_ref().map_or(Seq(0), |snapshot| snapshot.seq);
         let begun = Replayed { snapshot: from, events: replayed, bytes };
         let history = store.as_ref().map(|store| Arc::clone(&store.history));
+        let room = log.room();
         let snapshotter = store.map(|store| Snapshotter::new(store, begun, Arc::clone(&live)));
         let following = Following { live: Arc::clone(&live), snapshotter };
         let log = GroupCommit::new(log, epoch, Arc::clone(&clock), config.commit_hook);
@@ -250,6 +252,7 @@ impl Shard {
             replayed,
             snapshot,
             history,
+            room,
             bell,
             status,
             threads,
@@ -333,6 +336,16 @@ impl Shard {
             return Err(Stalled::Waiting(error));
         }
         Ok(())
+    }
+
+    /// Whether the log takes a showtime whose encoded layout has `bytes`. Ask before opening one:
+    /// a decision that is too large ends the log.
+    ///
+    /// # Errors
+    ///
+    /// [`TooLarge`] says what to set.
+    pub fn check_layout(&self, bytes: usize) -> Result<(), TooLarge> {
+        self.room.as_ref().map_or(Ok(()), |room| room.check_layout(bytes))
     }
 
     /// The calling thread has decided something. Cheap, and without it the decision waits some

@@ -62,7 +62,8 @@ fn shared(kind: Kind) -> String {
     address.trim().to_owned()
 }
 
-fn root() -> PathBuf {
+/// The folder of the workspace.
+pub(crate) fn root() -> PathBuf {
     let package = Path::new(env!("CARGO_MANIFEST_DIR"));
     package.parent().expect("the package is in the workspace").to_owned()
 }

@@ -66,7 +66,11 @@ pub(crate) struct LineStats {
 /// Makes a showtime and puts it on sale
 #[utoipa::path(
     post, path = "/v1/admin/showtimes", tag = "organiser", request_body = ShowtimeInput,
-    responses((status = 201, body = AdminShowtime), (status = 404, body = ProblemView)),
+    responses(
+        (status = 201, body = AdminShowtime),
+        (status = 400, description = "`bad-plan`: the log has no room for it", body = ProblemView),
+        (status = 404, body = ProblemView),
+    ),
 )]
 pub(crate) async fn create(
     State(app): State<AppState>,
@@ -96,6 +100,8 @@ async fn create_all(
     let no_plan = || Problem::bad_field("/show_id", "the show's venue has no seating plan");
     let plan = opening::plan(app, venue.plan.ok_or_else(no_plan)?).await?;
     check_prices(&terms, &plan)?;
+    // Nothing may be in the catalog that can never be on sale.
+    opening::layout_blob(app, &plan).await.map_err(|problem| problem.at("/show_id"))?;
     let turn = app.opening.turn().await;
     let mut change = match calls::begin(app, call).await? {
         Begun::Fresh(change) => change,
