@@ -88,9 +88,13 @@ impl Places {
     /// What an error of the catalog is to whoever started the process.
     pub(crate) fn failed(&self, error: &OpenError) -> Failure {
         match error {
-            // It says where by itself.
+            // These say where by themselves.
             OpenError::Refused(what) => Failure::Failed(what.clone()),
-            error => Failure::Failed(format!("{}: {error}", self.catalog)),
+            OpenError::NoDatabase(what) => Failure::Damaged(what.clone()),
+            OpenError::Newer { .. } | OpenError::Foreign(_) => {
+                Failure::Damaged(format!("{}: {error}", self.catalog))
+            }
+            OpenError::Unavailable(_) => Failure::Failed(format!("{}: {error}", self.catalog)),
         }
     }
 }

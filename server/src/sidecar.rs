@@ -111,6 +111,7 @@ fn failure(why: WriterError) -> Failure {
         WriterError::Poisoned { .. } => Failure::Damaged(format!(
             "{why}; a copy is in the folder {DEAD_LETTERS_DIR}, and the rows end before it"
         )),
+        WriterError::Unusable(_) => Failure::Damaged(why.to_string()),
         why => Failure::Failed(why.to_string()),
     }
 }

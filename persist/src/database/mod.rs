@@ -6,30 +6,26 @@
 //! ```
 //!
 //! One set of migrations serves all three (`migrations.rs`); what only a server can refuse is in
-//! `server.rs`.
+//! `server.rs`, what only a file can be wrong in `file.rs`.
 
+mod file;
 mod migrations;
 mod server;
 
-use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
-use std::str::FromStr as _;
 use std::time::Duration;
 
-use sqlx::any::{Any, AnyConnectOptions, AnyPoolOptions};
+use sqlx::any::{Any, AnyPoolOptions};
 use sqlx::migrate::MigrateError;
 use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
 
+pub(crate) use file::is_no_database;
 pub(crate) use migrations::Part;
 pub(crate) use server::is_bad_value;
 pub use server::{BadUrl, Server};
 
 /// How long a statement waits for another process that writes, and a caller for a connection.
 const WAIT: Duration = Duration::from_secs(5);
-
-/// What a connection to a file begins with: a transaction that was committed survives a power cut.
-const FILE_BEGINS: &str = "PRAGMA busy_timeout = 5000; PRAGMA foreign_keys = ON;
-    PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;";
 
 /// Where a database is.
 #[derive(Clone, Debug)]
@@ -73,6 +69,9 @@ pub enum OpenError {
     /// The server is there and will not do: the text says what is wrong, and what to do.
     #[error("{0}")]
     Refused(String),
+    /// The file is no database, a damaged one, or another program's: the text names it.
+    #[error("{0}")]
+    NoDatabase(String),
     /// It cannot be read or written now.
     #[error("the database: {0}")]
     Unavailable(#[from] sqlx::Error),
@@ -148,8 +147,8 @@ impl Place {
     async fn pool(&self, connections: u32, access: Access) -> Result<AnyPool, OpenError> {
         sqlx::any::install_default_drivers();
         let (begin, last, idle) = match (self.dialect(), access) {
-            (Dialect::Sqlite, Access::Write) => (FILE_BEGINS, None, None),
-            (Dialect::Sqlite, Access::Read) => (FILE_BEGINS, Some("PRAGMA query_only = ON"), None),
+            (Dialect::Sqlite, Access::Write) => (file::BEGINS, None, None),
+            (Dialect::Sqlite, Access::Read) => (file::BEGINS, Some("PRAGMA query_only = ON"), None),
             (Dialect::MySql, Access::Write) => {
                 (server::BEGINS, Some(server::NO_SILENCE), Some(server::IDLE))
             }
@@ -171,7 +170,12 @@ impl Place {
                 })
             });
         match self {
-            Place::File(path) => Ok(options.connect_with(file_options(path)?).await?),
+            Place::File(path) => {
+                // A pool would try again until its time is over, and not say why.
+                file::check(path).await.map_err(|error| self.explain(error))?;
+                let connected = options.connect_with(file::options(path)?).await;
+                connected.map_err(|error| self.explain(error.into()))
+            }
             Place::Server(server) => {
                 let mut conn = server.connect().await.map_err(|error| server.explain(error))?;
                 server.check(&mut conn).await?;
@@ -181,28 +185,14 @@ impl Place {
         }
     }
 
-    /// An error of opening, in words that say what to do if the server is the reason.
+    /// An error of opening, in words that say what to do if server or file are the reason.
     fn explain(&self, error: OpenError) -> OpenError {
         match (self, error) {
             (Place::Server(server), OpenError::Unavailable(error)) => server.explain(error),
+            (Place::File(path), OpenError::Unavailable(error)) => file::explain(path, error),
             (_, error) => error,
         }
     }
-}
-
-/// The options of a file, made if it is not there. Its path goes through an address, so what means
-/// something there is escaped.
-fn file_options(path: &Path) -> Result<AnyConnectOptions, sqlx::Error> {
-    let path = std::path::absolute(path)?;
-    let mut url = String::from("sqlite://");
-    for byte in path.as_os_str().as_encoded_bytes() {
-        match byte {
-            b'/' | b'-' | b'.' | b'_' => url.push(char::from(*byte)),
-            byte if byte.is_ascii_alphanumeric() => url.push(char::from(*byte)),
-            byte => write!(url, "%{byte:02X}").expect("a String takes every write"),
-        }
-    }
-    AnyConnectOptions::from_str(&format!("{url}?mode=rwc"))
 }
 
 /// The number that the database gave the row which `done` has inserted.

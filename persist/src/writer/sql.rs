@@ -215,6 +215,9 @@ impl From<sqlx::Error> for SinkError {
         if refused || database::is_bad_value(&error) {
             return SinkError::Refused(error.to_string());
         }
+        if database::is_no_database(&error) {
+            return SinkError::Unusable(error.to_string());
+        }
         SinkError::Away(error.to_string())
     }
 }

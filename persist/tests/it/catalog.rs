@@ -452,5 +452,5 @@ async fn a_file_that_is_no_database_is_refused() {
     std::fs::write(&path, "not a database, but long enough to have a header of its own".repeat(99))
         .unwrap();
     let refused = Catalog::open(&path).await.unwrap_err();
-    assert!(matches!(refused, OpenError::Unavailable(_)), "{refused}");
+    assert!(matches!(refused, OpenError::NoDatabase(_)), "{refused}");
 }

@@ -433,8 +433,9 @@ async fn a_writer_on_its_thread_follows_and_stops() {
     assert_same(&log, rows(&database).await);
 }
 
-/// A database that is away or not one at first holds nobody up, and one of a newer version ends
-/// the writer. Planted bug: the file is opened before the writer runs.
+/// A database that cannot be opened at first holds nobody up; one of a newer version, or a file that
+/// is none, ends the writer. Planted bugs: the file is opened before the writer runs; garbage counts
+/// as away.
 #[tokio::test]
 async fn a_writer_waits_for_its_file_and_leaves_one_of_a_newer_version_alone() {
     let database = sqlite("sales.db");
@@ -443,13 +444,13 @@ async fn a_writer_waits_for_its_file_and_leaves_one_of_a_newer_version_alone() {
     let mut log = MadeUp::new();
     log.grow(&mut Dice(14), 10);
     let shared = Shared::of(&log);
-    std::fs::write(&path, [b'x'; 10_000]).unwrap();
+    std::fs::create_dir(&path).unwrap();
     let sink = SqlSink::at(&path, 0);
     let handle = tmomi_persist::writer::spawn(writer(folder, 60, &shared, sink)).unwrap();
     while !matches!(handle.state().status(), Status::Waiting(_)) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
-    std::fs::remove_file(&path).unwrap();
+    std::fs::remove_dir(&path).unwrap();
     while handle.state().position() < log.last() {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
@@ -461,6 +462,12 @@ async fn a_writer_waits_for_its_file_and_leaves_one_of_a_newer_version_alone() {
     let left = leaves(&mut writer).await;
     assert!(matches!(&left, WriterError::Unusable(why) if why.contains("9999")), "{left}");
     assert_eq!(writer.state().status(), Status::Failed(left));
+
+    let garbage = folder.join("garbage");
+    std::fs::write(&garbage, [b'x'; 10_000]).unwrap();
+    let mut writer = self::writer(folder, 60, &shared, SqlSink::at(&garbage, 0));
+    let left = leaves(&mut writer).await;
+    assert!(matches!(&left, WriterError::Unusable(why) if why.contains("garbage")), "{left}");
 }
 
 /// Planted bug: the state stays as it was before.
