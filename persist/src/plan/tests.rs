@@ -201,6 +201,24 @@ fn an_empty_category_is_the_default_tier() {
     );
 }
 
+/// Planted bug: a blank makes a tier of its own.
+#[test]
+fn blanks_around_a_name_make_no_other_tier() {
+    let mut plan = with("/zones/0/rows/0/seats/0/category", Some(json!("VIP ")));
+    plan["categories"] = json!([{ "name": " VIP" }, { "name": "VIP" }]);
+    check_value(
+        plan,
+        expect![[
+            r#"Report { sections: 1, rows: 1, seats: 1, tiers: ["VIP"], ignored_fields: {} }"#
+        ]],
+    );
+    let section = |name, tier| json!({ "name": name, "tier": tier, "places": 1 });
+    let sections =
+        [section("A", "R"), section("B", "R "), section("C", "\u{3000}"), section("D", "")];
+    let plan = Plan::from_value(&json!({ "generate": { "sections": sections } })).unwrap();
+    assert_eq!(plan.report().tiers, ["R", "default"]);
+}
+
 #[test]
 fn a_place_never_has_the_name_of_a_seat() {
     let mut plan = with("/zones/0/rows/0/seats/0/seat_guid", Some(json!("Floor-7")));

@@ -1,4 +1,5 @@
-//! Tiers by name.
+//! Tiers by name. Blanks around a name are no part of it: prices are rows with the name as a key,
+//! and MySQL and MariaDB take names that differ in blanks at their ends for one.
 
 use std::collections::HashMap;
 
@@ -18,7 +19,7 @@ impl Tiers {
     /// The tier called `name`, which is made if there is none. The empty name is
     /// [`DEFAULT_TIER`].
     pub(super) fn define(&mut self, at: &At<'_>, name: &str) -> Result<TierIndex, PlanError> {
-        self.define_or(name).ok_or_else(|| at.refuse("too many tiers"))
+        self.define_or(name.trim()).ok_or_else(|| at.refuse("too many tiers"))
     }
 
     fn define_or(&mut self, name: &str) -> Option<TierIndex> {
@@ -49,6 +50,7 @@ pub(super) struct Named {
 impl Named {
     /// The provisional number of a category.
     pub(super) fn number(&mut self, at: &At<'_>, name: &str) -> Result<TierIndex, PlanError> {
+        let name = name.trim();
         if let Some(number) = self.by_name.get(name) {
             return Ok(*number);
         }

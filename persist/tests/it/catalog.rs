@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::json;
 use tmomi_engine::event::{LineMode, LineSettings};
 use tmomi_engine::ids::{BuyerId, ShowtimeId, TimeMs};
 use tmomi_persist::catalog::{
@@ -9,6 +10,7 @@ use tmomi_persist::catalog::{
     NewUser, NewVenue, Noun, OpenError, Page, Role, Rotation, ShowId, ShowPatch, ShowtimePatch,
     SigningKey, VenueId, VenuePatch,
 };
+use tmomi_persist::plan::Plan;
 
 use crate::databases::{self, Database};
 
@@ -47,6 +49,7 @@ on_every_database! {
     what_stands_on_something_keeps_it_in_use
     a_plan_that_nothing_used_is_replaced_and_forgotten
     showtimes_keep_every_term_and_take_changes
+    every_tier_of_a_plan_has_its_price
     shows_are_found_by_any_part_of_show_or_venue
     changes_of_venues_and_shows_touch_only_what_was_sent
     a_call_and_its_answer_are_there_together_or_not_at_all
@@ -280,6 +283,25 @@ async fn showtimes_keep_every_term_and_take_changes(database: &Database) {
     assert_eq!((ids(&page.items), page.next), (vec![late.showtime_id], Some(1)));
     let page = catalog.showtimes(Page { after: 1, limit: 1 }).await.unwrap();
     assert_eq!((ids(&page.items), page.next), (vec![early.showtime_id], None));
+}
+
+/// Planted bug: a plan has tiers that only a blank at their ends tells apart, which is one key to
+/// two of the databases.
+async fn every_tier_of_a_plan_has_its_price(database: &Database) {
+    let names = ["R", "R ", "r", "R\u{e9}", "Re\u{301}", "R\t"];
+    let section = |tier: &&str| json!({ "name": tier, "tier": tier, "places": 1 });
+    let sections: Vec<_> = names.iter().map(section).collect();
+    let plan = json!({ "generate": { "sections": sections } }).to_string();
+    let plan = Plan::from_json(plan.as_bytes()).unwrap();
+    let prices = plan.tiers().iter().zip(1..).map(|(tier, price)| (tier.to_string(), price));
+    let made = NewShowtime { prices: prices.collect(), ..terms(1) };
+    let catalog = open(database).await;
+    let mut change = catalog.change().await.unwrap();
+    let (_, show) = add_show(&mut change, "Show", "Hall").await;
+    let showtime = change.create_showtime(show, made.clone()).await.unwrap().showtime_id;
+    change.commit_unanswered().await.unwrap();
+    assert_eq!(catalog.showtime(showtime).await.unwrap().terms, made);
+    assert_eq!(made.prices.len(), 4);
 }
 
 async fn shows_are_found_by_any_part_of_show_or_venue(database: &Database) {
