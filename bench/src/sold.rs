@@ -10,7 +10,7 @@ use tmomi_engine::{
     Context, Engine, EngineConfig, Handle, HoldRequest, House as Open, Keeper, Reject,
 };
 use tmomi_persist::plan::Plan;
-use tmomi_persist::writer::{House, Names, NamesError, Record, Source, SourceError};
+use tmomi_persist::writer::{House, Names, NamesError, Record, Source, SourceError, Stamp};
 
 use crate::Rng;
 use crate::sale::{NOW, SHOW, show};
@@ -214,7 +214,7 @@ impl InMemory {
 }
 
 impl Source for InMemory {
-    fn seek(&mut self, _: Seq) -> Result<(), SourceError> {
+    fn seek(&mut self, _: Stamp) -> Result<(), SourceError> {
         Ok(())
     }
 

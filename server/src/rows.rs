@@ -181,7 +181,7 @@ mod tests {
     struct Dry;
 
     impl Source for Dry {
-        fn seek(&mut self, _: Seq) -> Result<(), SourceError> {
+        fn seek(&mut self, _: Stamp) -> Result<(), SourceError> {
             Ok(())
         }
 

@@ -6,8 +6,8 @@ use tmomi_engine::ids::Seq;
 
 use super::config::KafkaConfig;
 use super::error::{KafkaError, TopicFault};
-use super::records::{Records, Step};
-use crate::writer::{Record, Source, SourceError};
+use super::records::{Known, Records, Step};
+use crate::writer::{Record, Source, SourceError, Stamp};
 
 /// How long a look takes that finds nothing: the writer rests by itself.
 const LOOK: Duration = Duration::from_millis(1);
@@ -51,11 +51,13 @@ impl KafkaSource {
 }
 
 impl Source for KafkaSource {
-    fn seek(&mut self, after: Seq) -> Result<(), SourceError> {
+    fn seek(&mut self, after: Stamp) -> Result<(), SourceError> {
+        let Stamp { epoch, seq: after } = after;
         self.records = None;
         let refuse = |error| self.refuse(error, after.next());
         let mut records = Records::open(&self.config, self.shard).map_err(refuse)?;
-        records.seek(after, None).map_err(refuse)?;
+        let known = (after > Seq(0)).then(|| Known { epoch, what: "the rows".to_owned() });
+        records.seek(after, known).map_err(refuse)?;
         self.records = Some(records);
         Ok(())
     }

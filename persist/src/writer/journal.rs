@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use tmomi_engine::ids::Seq;
 
-use super::{Record, Source, SourceError};
+use super::{Record, Source, SourceError, Stamp};
 use crate::frame::Frame;
 use crate::journal::{JournalError, Reader};
 
@@ -47,7 +47,9 @@ impl JournalSource {
 }
 
 impl Source for JournalSource {
-    fn seek(&mut self, after: Seq) -> Result<(), SourceError> {
+    /// The reign of `after` is not looked at: its segment need not be there any more.
+    fn seek(&mut self, after: Stamp) -> Result<(), SourceError> {
+        let after = after.seq;
         self.reader = None;
         let committed = (self.committed)();
         if after > committed {
@@ -99,14 +101,23 @@ impl JournalTail {
 }
 
 impl Source for JournalTail {
-    fn seek(&mut self, after: Seq) -> Result<(), SourceError> {
+    fn seek(&mut self, after: Stamp) -> Result<(), SourceError> {
+        let Stamp { epoch, seq: after } = after;
         (self.reader, self.last) = (None, None);
         let refused = |error| refuse(error, after.next());
         if after > Seq(0) {
             let mut reader = Reader::open(&self.dir, Seq(after.0 - 1)).map_err(refused)?;
-            if reader.read_written().map_err(refused)?.is_none() {
-                let dir = self.dir.display();
-                let reason = format!("rows stand for event {after}, {dir} ends before it");
+            let dir = self.dir.display();
+            let wrong = match reader.read_written().map_err(refused)? {
+                Some(frame) if frame.epoch == epoch => None,
+                Some(Frame { epoch: other, .. }) => Some(format!("has it in epoch {other}")),
+                None => Some("ends before it".to_owned()),
+            };
+            if let Some(wrong) = wrong {
+                let reason = format!(
+                    "rows stand for event {after} of epoch {epoch}, {dir} {wrong}: the rows are \
+                     those of another log"
+                );
                 return Err(SourceError::Unreadable { seq: after, reason, bytes: Vec::new() });
             }
         }

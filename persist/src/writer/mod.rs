@@ -76,12 +76,13 @@ pub enum SourceError {
 /// A shard's log, read from the front. Reading may wait for a disk, so a writer has a thread of
 /// its own.
 pub trait Source: Send {
-    /// Goes on with the event after `after`.
+    /// Goes on with the event after `after`, which the rows stand for. Where the log still has that
+    /// one, it must be of the same reign.
     ///
     /// # Errors
     ///
     /// [`SourceError`].
-    fn seek(&mut self, after: Seq) -> Result<(), SourceError>;
+    fn seek(&mut self, after: Stamp) -> Result<(), SourceError>;
 
     /// The next committed record; `None` if there is none yet.
     ///

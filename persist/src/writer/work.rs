@@ -155,7 +155,7 @@ impl<S: Source, K: Sink, N: Names> Writer<S, K, N> {
         {
             return Err(self.sink_failed(SinkError::AnotherWriter));
         }
-        if let Err(error) = self.source.seek(position.seq) {
+        if let Err(error) = self.source.seek(position) {
             return Err(self.source_failed(error));
         }
         self.moved_to(position);

@@ -215,7 +215,7 @@ pub(crate) struct Haunted {
 }
 
 impl Source for Haunted {
-    fn seek(&mut self, after: Seq) -> Result<(), SourceError> {
+    fn seek(&mut self, after: Stamp) -> Result<(), SourceError> {
         self.last = None;
         self.journal.seek(after)
     }

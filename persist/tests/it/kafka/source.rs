@@ -180,6 +180,23 @@ async fn garbage_in_the_topic_stops_the_writer_with_a_dead_letter() {
     assert!(poisoned("trailing", trailing).await.contains("8 bytes follow"));
 }
 
+/// R8: rows and topic have the same numbers and are not of one log. Planted bug: only the number of
+/// the last row is looked for.
+#[tokio::test]
+async fn rows_of_another_log_with_the_same_numbers_are_noticed() {
+    let (database, kafka, other) = (sqlite("sales.db"), topic("own"), topic("other"));
+    for (kafka, epoch) in [(&kafka, 1), (&other, 2)] {
+        make(kafka, 1, &[]);
+        let mut pen = Pen::default();
+        let frames: Vec<_> = (1..=4).map(|n| pen.frame(Epoch(epoch), &start(epoch, n))).collect();
+        produce(kafka, &frames);
+    }
+    until(&mut writer(&database, &kafka).await, Seq(4)).await;
+    until(&mut writer(&database, &kafka).await, Seq(4)).await;
+    let left = leaves(&mut writer(&database, &other).await).await.to_string();
+    assert!(left.contains("another event 4 than the rows"), "{left}");
+}
+
 /// Planted bug: a writer that is ahead of the topic waits for ever.
 #[tokio::test]
 async fn a_topic_that_was_made_anew_or_lost_its_front_is_noticed() {

@@ -46,7 +46,8 @@ impl Shared {
 
 impl Source for Shared {
     /// Goes to the record with the event, and so gives some events a second time.
-    fn seek(&mut self, after: Seq) -> Result<(), SourceError> {
+    fn seek(&mut self, after: Stamp) -> Result<(), SourceError> {
+        let after = after.seq;
         let records = self.records.lock().unwrap();
         let past = |record: &&Record| record.batch.last_seq() <= Some(after);
         self.next = records.iter().take_while(past).count().saturating_sub(1);
@@ -475,7 +476,7 @@ async fn a_writer_waits_for_its_file_and_leaves_one_of_a_newer_version_alone() {
 async fn a_writer_that_panicked_is_not_at_work() {
     struct Broken;
     impl Source for Broken {
-        fn seek(&mut self, _: Seq) -> Result<(), SourceError> {
+        fn seek(&mut self, _: Stamp) -> Result<(), SourceError> {
             panic!("a bug");
         }
         fn next(&mut self) -> Result<Option<Record>, SourceError> {
