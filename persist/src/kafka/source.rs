@@ -11,6 +11,9 @@ use crate::writer::{Record, Source, SourceError, Stamp};
 
 /// How long a look takes that finds nothing: the writer rests by itself.
 const LOOK: Duration = Duration::from_millis(1);
+/// Records that change nothing which one call passes over: a partition may be full of them, and
+/// between two calls the writer can be stopped.
+const VOIDS_MAX: usize = 4_096;
 
 /// The events of a shard as its partition has them.
 pub struct KafkaSource {
@@ -64,7 +67,7 @@ impl Source for KafkaSource {
 
     fn next(&mut self) -> Result<Option<Record>, SourceError> {
         let Some(records) = &mut self.records else { return Ok(None) };
-        loop {
+        for _ in 0..VOIDS_MAX {
             match records.step(LOOK) {
                 Ok(Step::Frame(frame)) => {
                     return Ok(Some(Record { epoch: frame.epoch, batch: frame.batch }));
@@ -77,6 +80,7 @@ impl Source for KafkaSource {
                 }
             }
         }
+        Ok(None)
     }
 }
 

@@ -3,7 +3,9 @@
 use tmomi_engine::event::{Batch, Body, Event};
 use tmomi_engine::ids::{Epoch, Seq, ShowtimeId, TimeMs};
 use tmomi_persist::kafka::{KafkaConfig, KafkaSource};
-use tmomi_persist::writer::{DeadLetters, SqlSink, Status, Writer, WriterError};
+use tmomi_persist::writer::{
+    DeadLetters, Source as _, SqlSink, Stamp, Status, Writer, WriterError,
+};
 
 use super::{Pen, delete, make, produce, topic, topic_at};
 use crate::databases::{Database, sqlite};
@@ -86,6 +88,35 @@ async fn what_an_owner_wrote_after_its_reign_never_becomes_a_row() {
         assert_same(&log, rows(&database).await);
         log.grow(&mut dice, 300);
     }
+}
+
+/// Whoever reads can stop while a partition has only what is void. Planted bug: a call goes on until
+/// it finds something. (A call that waits for the broker gives nothing, too, so the records are
+/// there before they are asked for.)
+#[test]
+fn a_call_passes_over_no_more_than_so_many_void_records() {
+    const VOIDS: u64 = 20_000;
+    let kafka = topic("voids");
+    make(&kafka, 1, &[]);
+    let mut pen = Pen::default();
+    let mut old = pen.clone();
+    produce(&kafka, &[pen.frame(Epoch(2), &start(2, 1))]);
+    produce(&kafka, &zombie(1, Seq(1), VOIDS, &mut old));
+    produce(&kafka, &[pen.frame(Epoch(2), &start(2, 2))]);
+    let mut source = KafkaSource::new(kafka, 0);
+    source.seek(Stamp::default()).expect("the broker answers");
+    let mut nothing = 0;
+    let mut next = || loop {
+        match source.next().expect("all of it is sound") {
+            Some(record) => break (record.batch.last_seq(), std::mem::take(&mut nothing)),
+            None => nothing += 1,
+        }
+    };
+    assert_eq!(next().0, Some(Seq(1)));
+    std::thread::sleep(std::time::Duration::from_secs(1));
+    let (last, nothing) = next();
+    assert_eq!(last, Some(Seq(2)));
+    assert!(nothing >= 4, "{VOIDS} records in {} calls", nothing + 1);
 }
 
 /// R7: of two who begin at once the first counts, and one who comes late only ends what was before.
