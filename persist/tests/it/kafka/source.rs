@@ -90,9 +90,9 @@ async fn what_an_owner_wrote_after_its_reign_never_becomes_a_row() {
     }
 }
 
-/// Whoever reads can stop while a partition has only what is void. Planted bug: a call goes on until
-/// it finds something. (A call that waits for the broker gives nothing, too, so the records are
-/// there before they are asked for.)
+/// Whoever reads can stop while a partition has only what is void. Planted bug: a call goes on
+/// until it finds something. (A call that waits for the broker gives nothing, too, so the records
+/// are there before they are asked for.)
 #[test]
 fn a_call_passes_over_no_more_than_so_many_void_records() {
     const VOIDS: u64 = 20_000;

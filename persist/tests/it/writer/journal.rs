@@ -93,8 +93,8 @@ async fn rows_of_another_journal_and_a_journal_cut_in_front_are_noticed() {
 }
 
 /// Planted bugs: the last frame waits until another is behind it; rows beyond the journal are taken
-/// for its own; only the number of the last row is looked for. (That the last frame is synced before it is given no test sees: the page cache
-/// outlives a killed process.)
+/// for its own; only the number of the last row is looked for. (That the last frame is synced
+/// before it is given no test sees: the page cache outlives a killed process.)
 #[tokio::test]
 async fn the_journal_of_another_process_is_followed_to_its_last_frame() {
     let folder = tempfile::tempdir().unwrap();

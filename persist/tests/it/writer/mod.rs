@@ -434,9 +434,9 @@ async fn a_writer_on_its_thread_follows_and_stops() {
     assert_same(&log, rows(&database).await);
 }
 
-/// A database that cannot be opened at first holds nobody up; one of a newer version, or a file that
-/// is none, ends the writer. Planted bugs: the file is opened before the writer runs; garbage counts
-/// as away.
+/// A database that cannot be opened at first holds nobody up; one of a newer version, or a file
+/// that is none, ends the writer. Planted bugs: the file is opened before the writer runs; garbage
+/// counts as away.
 #[tokio::test]
 async fn a_writer_waits_for_its_file_and_leaves_one_of_a_newer_version_alone() {
     let database = sqlite("sales.db");
