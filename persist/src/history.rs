@@ -1,4 +1,5 @@
-//! A log as those read it who do not write it: recovery, snapshots, the audit trail.
+//! A log as those read it who do not write it: recovery, snapshots, the audit trail, whoever
+//! compares rows with it.
 
 use std::path::PathBuf;
 
@@ -7,7 +8,7 @@ use tmomi_engine::ids::Seq;
 use crate::frame::Frame;
 use crate::journal::{JournalError, Reader};
 #[cfg(feature = "kafka")]
-use crate::kafka::KafkaError;
+use crate::kafka::{KafkaError, TopicFault};
 
 /// Why a log cannot be read.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +23,19 @@ pub enum HistoryError {
 }
 
 impl HistoryError {
+    /// The first event that the log still has, if it begins later than it was to be read from.
+    pub fn oldest(&self) -> Option<Seq> {
+        match self {
+            HistoryError::Journal(JournalError::Removed { oldest, .. }) => Some(*oldest),
+            #[cfg(feature = "kafka")]
+            HistoryError::Kafka(KafkaError::Topic {
+                fault: TopicFault::Removed { oldest, .. },
+                ..
+            }) => Some(*oldest),
+            _ => None,
+        }
+    }
+
     /// Whether the log does not answer just now and may later.
     pub fn may_pass(&self) -> bool {
         match self {

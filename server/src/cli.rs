@@ -33,7 +33,7 @@ EXAMPLES
   TMOMI_DATABASE=mysql://... tmomi serve  catalog and rows in MySQL or MariaDB
   tmomi writer --data DIR                write the rows from a process of its own
   tmomi journal verify --data DIR        read every frame and check it
-  tmomi reconcile --data DIR             are the rows what the journal says? --repair: make them so
+  tmomi reconcile --data DIR             are the rows what the log says? --repair: make them so
   tmomi export orders --data DIR         as CSV; `tickets`, `--format jsonl`, `--showtime 7`
   tmomi plan check hall.json             would this seating plan be accepted?";
 
@@ -70,9 +70,9 @@ pub enum Command {
     /// has for its catalog. Any number of them may be started: one writes, the others leave. What
     /// cannot become a row is kept in the folder dead-letters, and ends the process.
     Writer,
-    /// Compare the rows with the journal, and print every difference; a server may run on them
+    /// Compare the rows with the log, and print every difference; a server may run on them
     ///
-    /// Compared are the rows as they are at one moment with what the journal adds up to at the
+    /// Compared are the rows as they are at one moment with what the log adds up to at the
     /// event for which they stand. Exit code 0 says that there is no difference, or that all were
     /// repaired; 1 that there are some, a line each.
     Reconcile(Reconcile),

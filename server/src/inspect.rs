@@ -1,6 +1,6 @@
 //! Commands that look at files and serve nothing.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use tmomi_engine::ids::Seq;
@@ -15,15 +15,25 @@ use crate::text::When;
 
 /// `tmomi journal ...`
 pub(crate) fn journal(settings: &Settings, command: JournalCommand) -> Result<(), Failure> {
+    let dir = journal_dir(settings)?;
+    match command {
+        JournalCommand::Verify => verify_journal(&dir),
+        JournalCommand::Dump { after } => dump_journal(&dir, Seq(after)),
+    }
+}
+
+/// The folder of the journal, which must be there.
+///
+/// # Errors
+///
+/// [`Failure::Failed`] if it is not.
+pub(crate) fn journal_dir(settings: &Settings) -> Result<PathBuf, Failure> {
     let dir = settings.data.join(JOURNAL_DIR);
     if !dir.is_dir() {
         let dir = dir.display();
         return Err(Failure::Failed(format!("there is no journal at {dir}; check --data")));
     }
-    match command {
-        JournalCommand::Verify => verify_journal(&dir),
-        JournalCommand::Dump { after } => dump_journal(&dir, Seq(after)),
-    }
+    Ok(dir)
 }
 
 fn verify_journal(dir: &Path) -> Result<(), Failure> {

@@ -1,17 +1,23 @@
 //! `tmomi reconcile`: are the rows what the log says, and if not, make them so.
 
+use std::sync::Arc;
+
 use clap::Args;
+use tmomi_persist::history::JournalHistory;
 use tmomi_persist::recovery::RecoveryError;
-use tmomi_persist::shard::{JOURNAL_DIR, SNAPSHOT_DIR};
+use tmomi_persist::shard::SNAPSHOT_DIR;
 use tmomi_persist::snapshot::Snapshots;
 use tmomi_persist::writer::CatalogNames;
-use tmomi_persist::writer::reconcile::{self, JournalPast, Mode, ReconcileError, Report};
+use tmomi_persist::writer::reconcile::{self, Mode, Past, ReconcileError, Report};
 
 use crate::cli::{Failure, say};
 use crate::config::Settings;
-use crate::inspect::{journal_failure, snapshot_failure};
-use crate::kafka::KafkaUse;
+use crate::inspect::{journal_dir, journal_failure, snapshot_failure};
+use crate::kafka;
 use crate::rows::Places;
+
+/// The shard of this process.
+const SHARD: u32 = 0;
 
 /// How.
 #[derive(Clone, Copy, Debug, Args)]
@@ -27,17 +33,11 @@ pub struct Reconcile {
 ///
 /// [`Failure::Failed`] if there are differences and they stay, or if it cannot be known.
 pub(crate) fn run(settings: &Settings, wish: Reconcile) -> Result<(), Failure> {
-    if settings.kafka == KafkaUse::Log {
-        let what = "reconcile reads journals, and with kafka = log the topic is the log";
-        return Err(Failure::Usage(what.to_owned()));
-    }
-    let dir = settings.data.join(JOURNAL_DIR);
-    if !dir.is_dir() {
-        let dir = dir.display();
-        return Err(Failure::Failed(format!("there is no journal at {dir}; check --data")));
-    }
-    let snapshots = Snapshots::local(&settings.data.join(SNAPSHOT_DIR), 0);
-    let past = JournalPast::new(dir, snapshots.map_err(snapshot_failure)?);
+    let history = match kafka::history(settings) {
+        Some(topic) => topic,
+        None => Arc::new(JournalHistory(journal_dir(settings)?)),
+    };
+    let past = Past::new(history, snapshots(settings)?);
     let places = Places::of(settings, &settings.data)?;
     places.must_exist()?;
     let mode = if wish.repair { Mode::Repair } else { Mode::Check };
@@ -47,11 +47,18 @@ pub(crate) fn run(settings: &Settings, wish: Reconcile) -> Result<(), Failure> {
         let catalog = places.open_catalog().await?;
         let mut names = CatalogNames::new(catalog.clone());
         let tell = &mut |difference: &reconcile::Difference| say(&difference.to_string());
-        let done = reconcile::reconcile(&places.rows, 0, &past, &mut names, mode, tell).await;
+        let done = reconcile::reconcile(&places.rows, SHARD, &past, &mut names, mode, tell).await;
         catalog.close().await;
         done.map_err(|error| failure(error, &places))
     })?;
     tell(&report, mode)
+}
+
+/// Of another machine's house there are none, and a topic has all of it.
+fn snapshots(settings: &Settings) -> Result<Option<Snapshots>, Failure> {
+    let dir = settings.data.join(SNAPSHOT_DIR);
+    let snapshots = dir.is_dir().then(|| Snapshots::local(&dir, SHARD)).transpose();
+    snapshots.map_err(snapshot_failure)
 }
 
 fn tell(report: &Report, mode: Mode) -> Result<(), Failure> {
@@ -75,6 +82,11 @@ fn tell(report: &Report, mode: Mode) -> Result<(), Failure> {
 }
 
 fn failure(error: ReconcileError, places: &Places) -> Failure {
+    if let ReconcileError::Past { cause, .. } = &error
+        && let Some(hint) = kafka::failure_hint(cause)
+    {
+        return Failure::Failed(hint);
+    }
     match error {
         ReconcileError::Open(error) => places.failed(&error),
         ReconcileError::Past { cause: RecoveryError::Journal(error), .. } => {

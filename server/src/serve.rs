@@ -274,7 +274,9 @@ fn no_journal_beside(journal: &Path) -> Result<(), Failure> {
 
 fn shard_failed(error: &OpenError, folder: &Path, is_topic: bool) -> Failure {
     let folder = folder.display();
-    if let Some(hint) = kafka::failure_hint(error) {
+    if let OpenError::Recovery(cause) = error
+        && let Some(hint) = kafka::failure_hint(cause)
+    {
         return Failure::Failed(hint);
     }
     match error {

@@ -1,4 +1,4 @@
-//! A partition as a history: for recovery, snapshots and the audit trail.
+//! A partition as a history: for recovery, snapshots, the audit trail and a comparison of rows.
 
 use std::time::Duration;
 
@@ -44,12 +44,12 @@ impl Frames for KafkaFrames {
         if self.0.after() >= committed {
             return Ok(None);
         }
-        Ok(Some(next(&mut self.0)?))
+        Ok(Some(next(&mut self.0, committed)?))
     }
 }
 
-/// The next frame, which is known to be there.
-fn next(records: &mut Records) -> Result<Frame, KafkaError> {
+/// The next frame, of which somebody knows that it is there: up to event `committed`.
+fn next(records: &mut Records, committed: Seq) -> Result<Frame, KafkaError> {
     let mut looks = 0;
     while looks < LOOKS_MAX {
         match records.step(LOOK)? {
@@ -58,8 +58,7 @@ fn next(records: &mut Records) -> Result<Frame, KafkaError> {
             Step::End | Step::Nothing => looks += 1,
         }
     }
-    let next = records.after().next();
-    Err(records.tail().away(format!("event {next} was committed and does not come")))
+    Err(records.missing(committed))
 }
 
 /// Reads the partition from behind event `after`, which is `known`, to where it ends now, and gives

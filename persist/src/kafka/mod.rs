@@ -4,7 +4,7 @@
 //! stream   journal -> Publisher -> topic -> whoever reads
 //! log      decisions -> KafkaLog -> topic -> KafkaLog (committed) -> follower
 //!                                        \-> KafkaSource -> writer
-//!                                        \-> KafkaHistory -> recovery, snapshots, audit trail
+//!                                        \-> KafkaHistory -> recovery, snapshots, audit, reconcile
 //! ```
 //!
 //! A shard is a partition and a record's value is a frame, the same as in the journal, with a chain
@@ -16,7 +16,7 @@
 //! * `tail`: one partition, read from any offset.
 //! * `chain`: which records count; every reader goes by it.
 //! * `records`: the frames that count, from any event on.
-//! * `source`, `history`: the same for the writer, and for recovery.
+//! * `source`, `history`: the same for the writer, and for recovery and the rest.
 //! * `cut`: a batch as records that the topic takes.
 //! * `publisher`: the stream.
 //! * `log`: the log.

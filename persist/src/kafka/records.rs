@@ -195,8 +195,24 @@ impl Records {
         }
     }
 
+    /// Why the events up to `committed` do not come: there are none, or nobody gives them.
+    pub(super) fn missing(&self, committed: Seq) -> KafkaError {
+        match self.tail.ends() {
+            Ok((_, high)) if self.tail.position() >= high => self.ends_before(committed),
+            Ok(_) => {
+                let next = self.after.next();
+                self.tail.away(format!("event {next} was committed and does not come"))
+            }
+            Err(error) => error,
+        }
+    }
+
     fn behind(&self) -> KafkaError {
-        let (partition, last, seq) = (self.tail.partition(), self.chain.last, self.after);
+        self.ends_before(self.after)
+    }
+
+    fn ends_before(&self, seq: Seq) -> KafkaError {
+        let (partition, last) = (self.tail.partition(), self.chain.last);
         let what = self.known.as_ref().map_or("whoever reads it", |known| &known.what).to_owned();
         self.tail.fault(TopicFault::Behind { partition, last, what, seq })
     }

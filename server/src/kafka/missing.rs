@@ -6,7 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use tmomi_engine::ids::Seq;
-use tmomi_persist::shard::{LogConfig, OpenError, Shard};
+use tmomi_persist::history::History;
+use tmomi_persist::recovery::RecoveryError;
+use tmomi_persist::shard::{LogConfig, Shard};
 use tmomi_persist::writer::WriterHandle;
 
 use crate::clock::SystemClock;
@@ -44,7 +46,11 @@ pub(crate) fn log(_: &Settings, _: &Path) -> Option<LogConfig> {
     None
 }
 
-pub(crate) fn failure_hint(_: &OpenError) -> Option<String> {
+pub(crate) fn history(_: &Settings) -> Option<Arc<dyn History>> {
+    None
+}
+
+pub(crate) fn failure_hint(_: &RecoveryError) -> Option<String> {
     None
 }
 

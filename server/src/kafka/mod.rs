@@ -14,9 +14,13 @@ use serde::Deserialize;
 use crate::config::{ConfigError, Settings};
 
 #[cfg(not(feature = "kafka"))]
-pub(crate) use missing::{Stream, StreamState, failure_hint, log, start_stream, start_writer};
+pub(crate) use missing::{
+    Stream, StreamState, failure_hint, history, log, start_stream, start_writer,
+};
 #[cfg(feature = "kafka")]
-pub(crate) use wired::{Stream, StreamState, failure_hint, log, start_stream, start_writer};
+pub(crate) use wired::{
+    Stream, StreamState, failure_hint, history, log, start_stream, start_writer,
+};
 
 /// What Kafka is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum, Deserialize)]

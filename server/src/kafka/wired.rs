@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use tmomi_engine::ids::Seq;
 use tmomi_persist::follower::SnapshotConfig;
+use tmomi_persist::history::History;
 use tmomi_persist::kafka::{
-    Compression, KafkaConfig, KafkaError, KafkaSource, Mechanism, Publisher, PublisherConfig,
-    PublisherState, PublisherStatus, Sasl,
+    Compression, KafkaConfig, KafkaError, KafkaHistory, KafkaSource, Mechanism, Publisher,
+    PublisherConfig, PublisherState, PublisherStatus, Sasl,
 };
 use tmomi_persist::recovery::RecoveryError;
-use tmomi_persist::shard::{JOURNAL_DIR, LogConfig, OpenError, Shard};
+use tmomi_persist::shard::{JOURNAL_DIR, LogConfig, Shard};
 use tmomi_persist::writer::WriterHandle;
 
 use super::{KafkaCompression, KafkaMechanism, KafkaSecurity, KafkaUse};
@@ -89,15 +90,19 @@ pub(crate) fn log(settings: &Settings, folder: &Path) -> Option<LogConfig> {
     })
 }
 
+/// The topic as a log that others write, if it is one. Asks nobody yet.
+pub(crate) fn history(settings: &Settings) -> Option<Arc<dyn History>> {
+    (settings.kafka == KafkaUse::Log)
+        .then(|| Arc::new(KafkaHistory::new(config(settings), SHARD)) as Arc<dyn History>)
+}
+
 /// What an operator does about a topic that cannot be the log.
-pub(crate) fn failure_hint(error: &OpenError) -> Option<String> {
+pub(crate) fn failure_hint(error: &RecoveryError) -> Option<String> {
     match error {
-        OpenError::Recovery(RecoveryError::Kafka(error @ KafkaError::Away { .. })) => {
+        RecoveryError::Kafka(error @ KafkaError::Away { .. }) => {
             Some(format!("{error}; start Kafka, or check kafka_brokers"))
         }
-        OpenError::Recovery(RecoveryError::Kafka(error)) => {
-            Some(format!("{error}; nothing was changed"))
-        }
+        RecoveryError::Kafka(error) => Some(format!("{error}; nothing was changed")),
         _ => None,
     }
 }

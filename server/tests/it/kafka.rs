@@ -14,12 +14,12 @@ use crate::support::{Client, Launch, Server, eventually};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-fn topic(name: &str) -> String {
+pub(crate) fn topic(name: &str) -> String {
     let since = std::time::UNIX_EPOCH.elapsed().expect("it is later").as_nanos();
     format!("server-{name}-{}-{since}", std::process::id())
 }
 
-fn launch(what: &str, brokers: &str, topic: &str) -> Launch {
+pub(crate) fn launch(what: &str, brokers: &str, topic: &str) -> Launch {
     Launch::new()
         .set("TMOMI_KAFKA", what)
         .set("TMOMI_KAFKA_BROKERS", brokers)

@@ -6,6 +6,8 @@ use std::path::Path;
 use serde_json::{Value, json};
 use sqlx::{Connection as _, Executor as _};
 
+use crate::kafka;
+use crate::servers;
 use crate::support::house::{self, Sale, list_all};
 use crate::support::{Launch, Server};
 
@@ -33,10 +35,22 @@ fn run(launch: &Launch, arguments: &[&str]) -> (Option<i32>, String) {
     (status.code(), said)
 }
 
-/// With the row of an order that has a payment reference, which only the journal knows.
+/// With the row of an order that has a payment reference, which only the log knows.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_spoiled_row_is_found_and_repaired() {
-    let server = Server::start();
+    found_and_repaired(Server::start()).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_topic_as_the_log_a_spoiled_row_is_found_and_repaired() {
+    let server = kafka::launch("log", &servers::kafka(), &kafka::topic("reconcile")).start();
+    let server = found_and_repaired(server).await;
+    let nobody = ["reconcile", "--repair", "--kafka-brokers", "127.0.0.1:1"];
+    let (code, said) = run(server.launch(), &nobody);
+    assert!(code == Some(1) && said.contains("check kafka_brokers"), "{code:?}: {said}");
+}
+
+async fn found_and_repaired(server: Server) -> Server {
     let (_, paid) = sold(&server).await;
     let (code, said) = run(server.launch(), &["reconcile"]);
     assert!(code == Some(0) && said.contains("no differences at event "), "{code:?}: {said}");
@@ -68,6 +82,11 @@ async fn a_spoiled_row_is_found_and_repaired() {
     let (_, csv) = run(server.launch(), &["export", "orders"]);
     let line = csv.lines().find(|line| line.starts_with(&paid)).expect("the order is back");
     assert!(line.contains(",\"pay \"\"1\"\", =2\","), "with its payment: {line}");
+    // Nobody has begun a reign but the server, which goes on.
+    let buyer = house::buyer(&server).await;
+    let sale = Sale::open(&server, house::rows(1, 2), json!({})).await;
+    sale.bought(&buyer, &["A-1-1"]).await;
+    server
 }
 
 /// Ids above all, which the tables do not have.

@@ -11,10 +11,9 @@ use super::super::sql::bind;
 use super::super::tables::{Table, Value};
 use super::ReconcileError;
 use super::merge::{Difference, Key, Merge, What};
-use super::past::Past;
 use super::wanted::Wanted;
 
-impl<P: Past> Merge<'_, P> {
+impl Merge<'_> {
     /// Repairs differences of one table.
     pub(super) async fn fix(
         &mut self,

@@ -151,27 +151,27 @@ impl TableReport {
 }
 
 /// Compares tables within one transaction.
-pub(super) struct Merge<'a, P> {
+pub(super) struct Merge<'a> {
     pub(super) conn: &'a mut AnyConnection,
     pub(super) shard: u32,
     pub(super) upserts: Upserts,
     /// To repair: where the log is asked for what the image does not have.
-    pub(super) past: Option<&'a P>,
+    pub(super) past: Option<&'a Past>,
     dialect: Dialect,
     position: Stamp,
     tell: &'a mut dyn FnMut(&Difference),
     gathered: Vec<Difference>,
 }
 
-impl<'a, P: Past> Merge<'a, P> {
+impl<'a> Merge<'a> {
     pub(super) fn new(
         conn: &'a mut AnyConnection,
         dialect: Dialect,
         shard: u32,
         position: Stamp,
-        past: Option<&'a P>,
+        past: Option<&'a Past>,
         tell: &'a mut dyn FnMut(&Difference),
-    ) -> Merge<'a, P> {
+    ) -> Merge<'a> {
         let (upserts, gathered) = (Upserts::new(dialect), Vec::new());
         Merge { conn, shard, upserts, past, dialect, position, tell, gathered }
     }

@@ -36,7 +36,7 @@ use sqlx::{AnyConnection, AnyPool, Row as _};
 use tmomi_engine::ids::{Epoch, Seq, ShowtimeId};
 
 pub use merge::{Difference, TableReport};
-pub use past::{JournalPast, Past};
+pub use past::Past;
 
 use super::moment::begin;
 use super::rows::Stamp;
@@ -129,7 +129,7 @@ pub enum ReconcileError {
 pub async fn reconcile(
     place: &Place,
     shard: u32,
-    past: &impl Past,
+    past: &Past,
     names: &mut impl Names,
     mode: Mode,
     tell: &mut dyn FnMut(&Difference),
@@ -163,14 +163,14 @@ impl ReconcileError {
 }
 
 /// One comparison.
-struct Task<'a, P> {
+struct Task<'a> {
     dialect: Dialect,
     shard: u32,
-    past: &'a P,
+    past: &'a Past,
     mode: Mode,
 }
 
-impl<P: Past> Task<'_, P> {
+impl Task<'_> {
     async fn run(
         &self,
         pool: &AnyPool,

@@ -4,6 +4,7 @@
 mod brokers;
 mod log;
 mod publisher;
+mod reconcile;
 mod source;
 mod topic;
 

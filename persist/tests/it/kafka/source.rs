@@ -43,7 +43,7 @@ fn start(epoch: u32, seq: u64) -> Batch {
 }
 
 /// Frames that somebody writes who has not noticed that his reign has ended.
-fn zombie(epoch: u32, from: Seq, count: u64, pen: &mut Pen) -> Vec<Vec<u8>> {
+pub(super) fn zombie(epoch: u32, from: Seq, count: u64, pen: &mut Pen) -> Vec<Vec<u8>> {
     let frames = (from.0..from.0 + count).map(|seq| pen.frame(Epoch(epoch), &start(epoch, seq)));
     frames.collect()
 }

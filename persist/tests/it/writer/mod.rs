@@ -5,7 +5,7 @@ mod export;
 mod journal;
 pub(crate) mod log;
 mod names;
-mod reconcile;
+pub(crate) mod reconcile;
 mod server;
 
 use std::future::Future;

@@ -7,12 +7,13 @@ use std::time::Duration;
 use serde_json::json;
 use tmomi_engine::ids::{Epoch, SeatAddr, Seq, ShowtimeId};
 use tmomi_engine::layout::Layout;
+use tmomi_persist::history::JournalHistory;
 use tmomi_persist::image::Image;
 use tmomi_persist::journal::{Journal, JournalConfig};
 use tmomi_persist::log::Log;
 use tmomi_persist::plan::Plan;
 use tmomi_persist::snapshot::{Encoded, Snapshots};
-use tmomi_persist::writer::reconcile::{JournalPast, Mode, ReconcileError, Report, reconcile};
+use tmomi_persist::writer::reconcile::{Mode, Past, ReconcileError, Report, reconcile};
 use tmomi_persist::writer::{
     DeadLetters, House, JournalSource, Names, NamesError, SqlSink, Writer,
 };
@@ -27,10 +28,10 @@ const DAY_MS: u64 = 24 * 60 * 60 * 1_000;
 
 /// Every showtime of the sale has the same house.
 #[derive(Clone)]
-struct OneHouse(Arc<House>);
+pub(crate) struct OneHouse(Arc<House>);
 
 impl OneHouse {
-    fn new() -> OneHouse {
+    pub(crate) fn new() -> OneHouse {
         let plan = json!({"generate": {"sections": [
             {"name": "A", "tier": "R", "rows": 3, "seats_per_row": 70},
             {"name": "F", "tier": "S", "places": 150},
@@ -49,10 +50,10 @@ impl Names for OneHouse {
 }
 
 /// A sale with a journal, and the rows of it.
-pub(super) struct Stage {
-    pub(super) database: Database,
+pub(crate) struct Stage {
+    pub(crate) database: Database,
     sale: Sale,
-    pub(super) image: Image,
+    pub(crate) image: Image,
     dice: Dice,
     journal: Journal,
 }
@@ -60,7 +61,7 @@ pub(super) struct Stage {
 type StageWriter = Writer<JournalSource, SqlSink, OneHouse>;
 
 impl Stage {
-    async fn on(database: Database, seed: u64) -> Stage {
+    pub(crate) async fn on(database: Database, seed: u64) -> Stage {
         if database.kind != "SQLite" {
             let users: Vec<_> =
                 (1..=12).map(|n| format!("({n}, 'b{n}', 'b{n}', '', 'buyer', 0)")).collect();
@@ -81,12 +82,12 @@ impl Stage {
         self.database.folder.path().join(name)
     }
 
-    fn last(&self) -> Seq {
+    pub(crate) fn last(&self) -> Seq {
         self.image.applied()
     }
 
     /// Some steps, and sometimes a new reign.
-    pub(super) fn go_on(&mut self, steps: usize) {
+    pub(crate) fn go_on(&mut self, steps: usize) {
         let steps: Vec<Step> = (0..steps).map(|_| step(&mut self.dice)).collect();
         self.sale.run(&steps);
         self.commit();
@@ -121,23 +122,37 @@ impl Stage {
         Writer::new(config(400), source, open(&self.database).await, OneHouse::new(), dead, clock())
     }
 
-    pub(super) async fn write(&self) {
+    pub(crate) async fn write(&self) {
         write_until(&mut self.writer().await, self.last()).await;
     }
 
     /// The plan's name of a seat.
-    pub(super) fn seat_id(&self, seat: SeatAddr) -> String {
+    pub(crate) fn seat_id(&self, seat: SeatAddr) -> String {
         let OneHouse(house) = OneHouse::new();
         house.plan.seat_id(&house.layout, seat)
     }
 
-    fn past(&self) -> JournalPast {
-        let snapshots = Snapshots::local(&self.path("snapshots"), 0).unwrap();
-        JournalPast::new(self.path("journal"), snapshots)
+    pub(crate) fn journal(&self) -> JournalHistory {
+        JournalHistory(self.path("journal"))
+    }
+
+    pub(crate) fn snapshots(&self) -> Snapshots {
+        Snapshots::local(&self.path("snapshots"), 0).unwrap()
     }
 
     async fn try_reconcile(
         &self,
+        mode: Mode,
+        names: &mut impl Names,
+    ) -> Result<(Report, BTreeSet<String>), ReconcileError> {
+        let past = Past::new(Arc::new(self.journal()), Some(self.snapshots()));
+        self.reconcile_with(&past, mode, names).await
+    }
+
+    /// By any log.
+    pub(crate) async fn reconcile_with(
+        &self,
+        past: &Past,
         mode: Mode,
         names: &mut impl Names,
     ) -> Result<(Report, BTreeSet<String>), ReconcileError> {
@@ -146,7 +161,7 @@ impl Stage {
             assert!(told.insert(format!("{difference}")), "{difference} is told twice");
         };
         let place = &self.database.place;
-        let report = reconcile(place, 0, &self.past(), names, mode, &mut tell).await?;
+        let report = reconcile(place, 0, past, names, mode, &mut tell).await?;
         assert_eq!(report.differences(), told.len() as u64, "{}", self.database.kind);
         Ok((report, told))
     }
@@ -169,7 +184,7 @@ impl Stage {
     }
 
     /// All that the rows say, but not when they were changed.
-    async fn rows(&self) -> BTreeSet<String> {
+    pub(crate) async fn rows(&self) -> BTreeSet<String> {
         let (_, all) = super::rows(&self.database).await;
         let said = |row: String| {
             let end = match row.split(' ').next() {
@@ -182,7 +197,7 @@ impl Stage {
         all.into_iter().map(said).collect()
     }
 
-    async fn assert_rows(&self, expected: &BTreeSet<String>) {
+    pub(crate) async fn assert_rows(&self, expected: &BTreeSet<String>) {
         let found = self.rows().await;
         let wrong: Vec<_> = found.symmetric_difference(expected).take(9).collect();
         assert!(wrong.is_empty(), "{}: only in one of them: {wrong:#?}", self.database.kind);
@@ -234,7 +249,7 @@ fn step(dice: &mut Dice) -> Step {
     }
 }
 
-pub(super) async fn stages(seed: u64) -> Vec<Stage> {
+pub(crate) async fn stages(seed: u64) -> Vec<Stage> {
     let mut all = Vec::new();
     for database in databases().await {
         all.push(Stage::on(database, seed).await);
@@ -250,8 +265,7 @@ async fn what_a_writer_wrote_is_what_the_log_says() {
             stage.go_on(3_000);
             if turn == 1 {
                 stage.let_a_day_pass();
-                let snapshots = Snapshots::local(&stage.path("snapshots"), 0).unwrap();
-                snapshots.write(Encoded::of(&stage.image)).unwrap();
+                stage.snapshots().write(Encoded::of(&stage.image)).unwrap();
             }
             stage.write().await;
             let report = stage.assert_clean().await;
@@ -267,7 +281,7 @@ async fn what_a_writer_wrote_is_what_the_log_says() {
 }
 
 /// One row of each kind that can be harmed, and what must be told of it.
-async fn harm(stage: &Stage) -> BTreeSet<String> {
+pub(crate) async fn harm(stage: &Stage) -> BTreeSet<String> {
     let order = stage.number("SELECT MIN(hold_seq) FROM ticket_order").await;
     let valid =
         stage.number("SELECT hold_seq FROM ticket_order WHERE state = 'confirmed' LIMIT 1").await;

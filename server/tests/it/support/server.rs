@@ -153,6 +153,7 @@ impl Launch {
             .args(arguments)
             .env_clear()
             .env("TMOMI_DATA", &self.data)
+            .envs(&self.settings)
             .stdin(Stdio::null())
             .output()
             .expect("the program starts");
