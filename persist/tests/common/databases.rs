@@ -109,6 +109,19 @@ impl Database {
         answers.iter().flatten().map(|row| row.get::<String, _>(0)).collect()
     }
 
+    /// Whether a session in this database has a transaction that is as `which` says. Others have
+    /// theirs on the same server of MySQL.
+    pub(crate) async fn has_transaction(&self, which: &str) -> bool {
+        let question = format!(
+            "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx
+             JOIN performance_schema.threads ON processlist_id = trx_mysql_thread_id
+             WHERE processlist_db = DATABASE() AND {which}"
+        );
+        let asked = sqlx::query(AssertSqlSafe(question));
+        let row = asked.fetch_one(&mut self.connect().await).await.unwrap();
+        row.get::<String, _>(0) != "0"
+    }
+
     /// Puts what the rows of a made-up log point to into the catalog: showtimes 1 and 2, and users
     /// from 1,000. A file of rows has no catalog.
     pub(crate) async fn with_catalog(self) -> Database {

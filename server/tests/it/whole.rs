@@ -151,10 +151,8 @@ impl Servers {
         lock.execute("SELECT * FROM showtimes FOR UPDATE").await.expect("nobody has it");
         let running = writer.start_unready();
         sell_more();
-        let asked = ["SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx
-            WHERE trx_rows_modified > 0"];
         let caught = async {
-            while self.database.ask_text(&asked).await == ["0"] {
+            while !self.database.has_transaction("trx_rows_modified > 0").await {
                 tokio::time::sleep(databases::TRANSACTIONS_SEEN_AFTER).await;
             }
         };

@@ -14,13 +14,9 @@ use crate::servers::{Kind, Own};
 /// Rows of the other session, so that the writer is the cheaper one to undo.
 const OTHER_ROWS: usize = 20_000;
 
-async fn number(database: &Database, question: &'static str) -> i64 {
-    database.ask_text(&[question]).await[0].parse().unwrap()
-}
-
-async fn is_true(database: &Database, question: &'static str) {
+async fn has_transaction(database: &Database, which: &str) {
     let asked = async {
-        while number(database, question).await == 0 {
+        while !database.has_transaction(which).await {
             tokio::time::sleep(databases::TRANSACTIONS_SEEN_AFTER).await;
         }
     };
@@ -50,9 +46,7 @@ async fn the_victim_of_a_deadlock_writes_its_batch_again_once() {
     tx.execute("SELECT entry FROM line_entry FOR UPDATE").await.unwrap();
     let sink = open(&database).await;
     let handle = tmomi_persist::writer::spawn(writer(folder, 1_000, &shared, sink)).unwrap();
-    let waits = "SELECT CAST(COUNT(*) AS CHAR) FROM information_schema.innodb_trx
-        WHERE trx_state = 'LOCK WAIT'";
-    is_true(&database, waits).await;
+    has_transaction(&database, "trx_state = 'LOCK WAIT'").await;
     tx.execute("UPDATE shard_position SET sequence = sequence").await.unwrap();
     let told = async {
         loop {
