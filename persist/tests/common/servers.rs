@@ -9,9 +9,12 @@ use std::{env, fs, thread};
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
-/// How often and how long a killed process is waited for until it lets go of its files.
-const END_WAITS_MAX: usize = 1_000;
-const END_WAIT: Duration = Duration::from_millis(10);
+/// How often and how long a process is waited for that got a signal.
+const STATE_LOOKS_MAX: usize = 1_000;
+const STATE_LOOK: Duration = Duration::from_millis(10);
+/// States of a thread, as /proc has them.
+const ENDED: [char; 2] = ['Z', 'X'];
+const STOPPED: [char; 1] = ['T'];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -95,14 +98,7 @@ impl Own {
     pub(crate) fn kill(&self) {
         // It may be dead already.
         let _ = kill_process(self.pid, Signal::KILL);
-        let ended = (0..END_WAITS_MAX).any(|_| {
-            let ended = has_ended(self.pid);
-            if !ended {
-                thread::sleep(END_WAIT);
-            }
-            ended
-        });
-        assert!(ended, "{:?} survives SIGKILL", self.kind);
+        assert!(reaches(self.pid, &ENDED), "{:?} survives SIGKILL", self.kind);
     }
 
     /// Starts it again with its data, on its port.
@@ -112,9 +108,10 @@ impl Own {
         self.pid = pid;
     }
 
-    /// SIGSTOP: its connections stay, and nobody answers.
+    /// SIGSTOP: its connections stay, and nobody answers once this returns.
     pub(crate) fn pause(&self) {
         self.signal(Signal::STOP);
+        assert!(reaches(self.pid, &STOPPED), "{:?} survives SIGSTOP", self.kind);
     }
 
     /// SIGCONT.
@@ -146,12 +143,19 @@ fn run(kind: Kind, folder: &Path) -> (String, Pid) {
     (read("address").trim().to_owned(), pid.expect("a process has a number"))
 }
 
-/// Whether all its threads have ended: the last one holds its files and its port.
-fn has_ended(pid: Pid) -> bool {
-    let threads = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
-    threads.into_iter().flatten().flatten().all(|thread| {
-        // The state stands behind the name, which is in parentheses.
-        let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
-        stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(['Z', 'X']))
+/// Waits until all threads of a process are in one of these states: the last one holds its files
+/// and its port, or still answers.
+fn reaches(pid: Pid, states: &[char]) -> bool {
+    (0..STATE_LOOKS_MAX).any(|_| {
+        let threads = fs::read_dir(format!("/proc/{}/task", pid.as_raw_nonzero()));
+        let all = threads.into_iter().flatten().flatten().all(|thread| {
+            // The state stands behind the name, which is in parentheses.
+            let stat = fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+            stat.rsplit_once(") ").is_none_or(|(_, state)| state.starts_with(states))
+        });
+        if !all {
+            thread::sleep(STATE_LOOK);
+        }
+        all
     })
 }

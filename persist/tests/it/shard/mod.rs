@@ -105,6 +105,7 @@ impl Desk {
     }
 }
 
+#[track_caller]
 pub(crate) fn wait(shard: &Shard, seq: Seq) {
     shard.wake();
     assert!(waited(shard, seq, Duration::from_secs(20)), "event {seq} is committed");
@@ -119,6 +120,7 @@ pub(crate) fn waited(shard: &Shard, seq: Seq, most: Duration) -> bool {
     matches!(done, Ok(Ok(())))
 }
 
+#[track_caller]
 pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
     for _ in 0..4_000 {
         if done() {
