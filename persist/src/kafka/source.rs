@@ -100,3 +100,18 @@ fn refuse(error: KafkaError, next: Seq) -> SourceError {
         _ => SourceError::Unreadable { seq: next, reason, bytes: Vec::new() },
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Planted bug: what the program gathers comes last.
+    #[test]
+    fn the_operator_says_how_long_the_broker_gathers() {
+        let mut config = KafkaConfig::new("a:1", "t");
+        config.properties = vec![("fetch.wait.max.ms".to_owned(), "3".to_owned())];
+        let client = KafkaSource::new(config, 0).config.consumer(0);
+        assert_eq!(client.get("fetch.wait.max.ms"), Some("3"));
+        assert_eq!(client.get("fetch.min.bytes"), Some("262144"));
+    }
+}
