@@ -2,7 +2,8 @@
 -- as text of the form `2026-11-23 19:30:00.000` in SQLite. `epoch` and `sequence` are those of the
 -- last decision that changed a row; a hold, and the order that it becomes, has the number of the
 -- event that made it. A column that only some events know may be null; it keeps what it has until
--- an event that knows it comes.
+-- an event that knows it comes. Keys begin with the showtime: its foreign key needs no index then,
+-- and what is asked of a showtime lies together.
 
 CREATE TABLE shard_position (
     shard    BIGINT NOT NULL PRIMARY KEY,
@@ -22,7 +23,7 @@ CREATE TABLE hold (
     deadline    DATETIME(3),
     epoch       BIGINT      NOT NULL,
     sequence    BIGINT      NOT NULL,
-    PRIMARY KEY (shard, hold_seq)
+    PRIMARY KEY (showtime_id, shard, hold_seq)
     /*! , FOREIGN KEY (showtime_id) REFERENCES showtimes (showtime_id) */
 ) WITHOUT ROWID /*! ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin */;
 
@@ -40,12 +41,11 @@ CREATE TABLE ticket_order (
     refunded_at  DATETIME(3),
     epoch        BIGINT      NOT NULL,
     sequence     BIGINT      NOT NULL,
-    PRIMARY KEY (shard, hold_seq)
+    PRIMARY KEY (showtime_id, shard, hold_seq)
     /*! , FOREIGN KEY (showtime_id) REFERENCES showtimes (showtime_id),
         FOREIGN KEY (user_id) REFERENCES users (user_id) */
 ) WITHOUT ROWID /*! ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin */;
 CREATE INDEX ticket_order_user ON ticket_order (user_id);
-CREATE INDEX ticket_order_showtime ON ticket_order (showtime_id);
 
 -- `seat_addr` is the engine's number of the seat, `seat` the plan's name of it.
 CREATE TABLE ticket (
@@ -59,10 +59,9 @@ CREATE TABLE ticket (
     state       VARCHAR(16)  NOT NULL,
     epoch       BIGINT       NOT NULL,
     sequence    BIGINT       NOT NULL,
-    PRIMARY KEY (shard, hold_seq, seat_addr)
+    PRIMARY KEY (showtime_id, shard, hold_seq, seat_addr)
     /*! , FOREIGN KEY (showtime_id) REFERENCES showtimes (showtime_id) */
 ) WITHOUT ROWID /*! ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin */;
-CREATE INDEX ticket_showtime ON ticket (showtime_id);
 
 -- `number` is null for a buyer who never joined the line.
 CREATE TABLE line_entry (
@@ -76,7 +75,7 @@ CREATE TABLE line_entry (
     number        BIGINT,
     epoch         BIGINT      NOT NULL,
     sequence      BIGINT      NOT NULL,
-    PRIMARY KEY (shard, showtime_id, entry)
+    PRIMARY KEY (showtime_id, shard, entry)
     /*! , FOREIGN KEY (showtime_id) REFERENCES showtimes (showtime_id),
         FOREIGN KEY (user_id) REFERENCES users (user_id) */
 ) WITHOUT ROWID /*! ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin */;

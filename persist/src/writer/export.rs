@@ -77,8 +77,8 @@ pub enum ExportError {
     Output(#[from] io::Error),
 }
 
-/// Gives every order, or those of a showtime, to `each`: shard by shard, in the order in which
-/// their holds were made, and all as they were at one moment.
+/// Gives every order, or those of a showtime, to `each`: shard by shard, showtime by showtime, in
+/// the order in which their holds were made, and all as they were at one moment.
 ///
 /// # Errors
 ///
@@ -132,76 +132,95 @@ async fn read_from(
     let mut tx = begin(&mut conn, dialect, false).await?;
     let asked = "SELECT shard FROM shard_position ORDER BY shard";
     let shards: Vec<i64> = sqlx::query_scalar(asked).fetch_all(&mut *tx).await?;
+    let pages = Pages::new(dialect);
     for shard in shards {
-        Pages::new(dialect, shard, showtime).read(&mut tx, out).await?;
+        if let Some(showtime) = showtime {
+            pages.read(&mut tx, i64::from(showtime.0), shard, out).await?;
+            continue;
+        }
+        let mut last = i64::MIN;
+        while let Some(showtime) = next_sold(&mut tx, last, shard).await? {
+            pages.read(&mut tx, showtime, shard, out).await?;
+            last = showtime;
+        }
     }
     Ok(())
 }
 
-/// The orders of a shard, page by page, and with each the tickets of its orders. A join would
-/// leave it to the database in which order it reads.
-struct Pages {
+/// The first showtime behind `last` that a shard has sold anything of.
+async fn next_sold(
+    conn: &mut AnyConnection,
+    last: i64,
     shard: i64,
-    showtime: Option<ShowtimeId>,
-    /// One text for all pages, which the connection prepares once.
+) -> Result<Option<i64>, sqlx::Error> {
+    let asked = "SELECT showtime_id FROM ticket_order WHERE showtime_id > ? AND shard = ?
+        ORDER BY showtime_id LIMIT 1";
+    sqlx::query_scalar(asked).bind(last).bind(shard).fetch_optional(conn).await
+}
+
+/// The orders of a showtime, page by page, and with each the tickets of its orders. A join would
+/// leave it to the database in which order it reads. The texts are the same for all pages: the
+/// connection prepares them once.
+struct Pages {
     orders: Arc<str>,
     tickets: Arc<str>,
 }
 
 impl Pages {
-    fn new(dialect: Dialect, shard: i64, showtime: Option<ShowtimeId>) -> Pages {
+    fn new(dialect: Dialect) -> Pages {
         let text = match dialect {
             Dialect::Sqlite => "TEXT",
             Dialect::MySql => "CHAR",
         };
-        let filter = showtime.map_or("", |_| "AND showtime_id = ?");
         let orders = format!(
             "SELECT hold_seq, slot, showtime_id, user_id, state,
                     (SELECT COUNT(*) FROM ticket
-                     WHERE ticket.shard = ticket_order.shard
+                     WHERE ticket.showtime_id = ticket_order.showtime_id
+                       AND ticket.shard = ticket_order.shard
                        AND ticket.hold_seq = ticket_order.hold_seq),
                     total, currency, payment_ref, CAST(confirmed_at AS {text}),
                     CAST(refunded_at AS {text})
-             FROM ticket_order WHERE shard = ? AND hold_seq > ? {filter}
+             FROM ticket_order WHERE showtime_id = ? AND shard = ? AND hold_seq > ?
              ORDER BY hold_seq LIMIT {PAGE_ORDERS}"
         );
-        let tickets = format!(
-            "SELECT hold_seq, seat, tier, price, state FROM ticket
-             WHERE shard = ? AND hold_seq BETWEEN ? AND ? {filter}
-             ORDER BY hold_seq, seat_addr"
-        );
-        Pages { shard, showtime, orders: orders.into(), tickets: tickets.into() }
+        let tickets = "SELECT hold_seq, seat, tier, price, state FROM ticket
+             WHERE showtime_id = ? AND shard = ? AND hold_seq BETWEEN ? AND ?
+             ORDER BY hold_seq, seat_addr";
+        Pages { orders: orders.into(), tickets: tickets.into() }
     }
 
-    async fn read(&self, conn: &mut AnyConnection, out: &mut Out<'_>) -> Result<(), ExportError> {
+    async fn read(
+        &self,
+        conn: &mut AnyConnection,
+        showtime: i64,
+        shard: i64,
+        out: &mut Out<'_>,
+    ) -> Result<(), ExportError> {
         let mut after = i64::MIN;
         loop {
-            let orders = self.ask(conn, &self.orders, &[after]).await?;
+            let orders = ask(conn, &self.orders, &[showtime, shard, after]).await?;
             let orders: Vec<_> = orders.iter().map(order).collect::<Result<_, _>>()?;
             let (Some(first), Some(last)) = (orders.first(), orders.last()) else { return Ok(()) };
             after = last.id.seq.0 as i64;
             match out {
                 Out::Orders(each) => orders.into_iter().try_for_each(each)?,
                 Out::Tickets(each) => {
-                    let range = [first.id.seq.0 as i64, after];
-                    let rows = self.ask(conn, &self.tickets, &range).await?;
+                    let range = [showtime, shard, first.id.seq.0 as i64, after];
+                    let rows = ask(conn, &self.tickets, &range).await?;
                     give_tickets(&orders, &rows, each)?;
                 }
             }
         }
     }
+}
 
-    async fn ask(
-        &self,
-        conn: &mut AnyConnection,
-        sql: &Arc<str>,
-        keys: &[i64],
-    ) -> Result<Vec<AnyRow>, sqlx::Error> {
-        let query = sqlx::query::<Any>(AssertSqlSafe(Arc::clone(sql))).bind(self.shard);
-        let query = keys.iter().fold(query, |query, key| query.bind(*key));
-        let showtime = self.showtime.iter().map(|showtime| i64::from(showtime.0));
-        showtime.fold(query, |query, showtime| query.bind(showtime)).fetch_all(conn).await
-    }
+async fn ask(
+    conn: &mut AnyConnection,
+    sql: &Arc<str>,
+    values: &[i64],
+) -> Result<Vec<AnyRow>, sqlx::Error> {
+    let query = sqlx::query::<Any>(AssertSqlSafe(Arc::clone(sql)));
+    values.iter().fold(query, |query, value| query.bind(*value)).fetch_all(conn).await
 }
 
 /// Gives the tickets of some orders; both are in the order of the orders.

@@ -139,33 +139,52 @@ impl<'a> Fold<'a> {
                 let deadline = about.at.plus_ms(ttl_ms.into());
                 let row = hold_row(about, id, entry, HoldOutcome::Active);
                 let (seats, created_at, deadline) = (Some(seats), Some(about.at), Some(deadline));
-                self.rows.hold(id, HoldRow { seats, created_at, deadline, ..row });
+                self.rows
+                    .hold((about.showtime, id.seq), HoldRow { seats, created_at, deadline, ..row });
             }
             Body::Extended { hold, entry, ttl_ms, .. } => {
                 let deadline = Some(about.at.plus_ms(ttl_ms.into()));
                 let row = hold_row(about, hold, entry, HoldOutcome::Active);
-                self.rows.hold(hold, HoldRow { deadline, ..row });
+                self.rows.hold((about.showtime, hold.seq), HoldRow { deadline, ..row });
             }
             Body::Released { hold, entry, .. } => {
-                self.rows.hold(hold, hold_row(about, hold, entry, HoldOutcome::Released));
+                self.rows.hold(
+                    (about.showtime, hold.seq),
+                    hold_row(about, hold, entry, HoldOutcome::Released),
+                );
             }
             Body::Expired { hold, entry, .. } => {
-                self.rows.hold(hold, hold_row(about, hold, entry, HoldOutcome::Expired));
+                self.rows.hold(
+                    (about.showtime, hold.seq),
+                    hold_row(about, hold, entry, HoldOutcome::Expired),
+                );
             }
             Body::Confirmed { hold, entry, first, .. } => {
-                self.rows.hold(hold, hold_row(about, hold, entry, HoldOutcome::Confirmed));
+                self.rows.hold(
+                    (about.showtime, hold.seq),
+                    hold_row(about, hold, entry, HoldOutcome::Confirmed),
+                );
                 let payment_ref = event.has_blob.then(|| blob(batch, event.seq)).transpose()?;
                 let total = self.tickets(about, hold, false, parts(first, more))?;
                 let row = self.order_row(about, hold, entry, total)?;
                 let confirmed_at = Some(about.at);
-                self.rows.order(hold, OrderRow { payment_ref, confirmed_at, ..row });
+                self.rows.order(
+                    (about.showtime, hold.seq),
+                    OrderRow { payment_ref, confirmed_at, ..row },
+                );
             }
             Body::Refunded { hold, entry, first, .. } => {
-                self.rows.hold(hold, hold_row(about, hold, entry, HoldOutcome::Refunded));
+                self.rows.hold(
+                    (about.showtime, hold.seq),
+                    hold_row(about, hold, entry, HoldOutcome::Refunded),
+                );
                 let total = self.tickets(about, hold, true, parts(first, more))?;
                 let row = self.order_row(about, hold, entry, total)?;
                 let refunded_at = Some(about.at);
-                self.rows.order(hold, OrderRow { refunded: true, refunded_at, ..row });
+                self.rows.order(
+                    (about.showtime, hold.seq),
+                    OrderRow { refunded: true, refunded_at, ..row },
+                );
             }
             Body::More { .. } => return Err("seats that belong to no event".to_owned()),
         }
@@ -225,7 +244,6 @@ impl<'a> Fold<'a> {
             buyer.ok_or_else(|| format!("entry {entry} of showtime {showtime} has no buyer"))?;
         Ok(OrderRow {
             slot: hold.slot,
-            showtime,
             buyer: *buyer,
             refunded: false,
             total,
@@ -257,14 +275,13 @@ impl<'a> Fold<'a> {
             for seat in part.seats() {
                 total += price;
                 let row = TicketRow {
-                    showtime: about.showtime,
                     seat: house.plan.seat_id(&house.layout, seat),
                     tier: tier.clone(),
                     price: *price,
                     refunded,
                     stamp: about.stamp,
                 };
-                self.rows.ticket(order.seq, seat, row);
+                self.rows.ticket((about.showtime, order.seq, seat), row);
             }
         }
         Ok(total)
@@ -288,7 +305,6 @@ fn parts(first: Part, more: &[Event]) -> impl Iterator<Item = Part> {
 fn hold_row(about: About, id: HoldId, entry: EntryId, state: HoldOutcome) -> HoldRow {
     HoldRow {
         slot: id.slot,
-        showtime: about.showtime,
         entry,
         state,
         seats: None,

@@ -40,7 +40,9 @@ use tmomi_engine::ids::{BuyerId, EntryId, Epoch, Seq, ShowtimeId};
 pub use dead_letter::{DeadLetter, DeadLetters};
 pub use journal::{JournalSource, JournalTail};
 pub use names::{CatalogNames, House, Names, NamesError};
-pub use rows::{EntryRow, HoldOutcome, HoldRow, OrderRow, Rows, Stamp, TicketRow};
+pub use rows::{
+    EntryRow, HoldKey, HoldOutcome, HoldRow, OrderRow, Rows, Stamp, TicketKey, TicketRow,
+};
 pub use sql::SqlSink;
 pub use state::{Status, WriterState};
 pub use thread::{WriterHandle, spawn};

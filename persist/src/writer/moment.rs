@@ -28,15 +28,3 @@ pub(super) async fn begin(
     conn.execute(first).await?;
     conn.begin_with(begin).await
 }
-
-/// A condition for the rows behind a key, and which of the key's numbers it takes in which order.
-pub(super) fn behind(columns: &[&str], dialect: Dialect) -> (String, &'static [usize]) {
-    match (columns, dialect) {
-        // SQLite finds a pair by its index, MySQL only what is said in so many words.
-        (&[one, two], Dialect::Sqlite) => (format!("({one}, {two}) > (?, ?)"), &[0, 1]),
-        (&[one, two], Dialect::MySql) => {
-            (format!("({one} > ? OR ({one} = ? AND {two} > ?))"), &[0, 0, 1])
-        }
-        (columns, _) => (format!("{} > ?", columns[0]), &[0]),
-    }
-}

@@ -5,9 +5,17 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use tmomi_engine::ids::{
-    BuyerId, EntryId, Epoch, HoldId, HoldSlot, LineNumber, SeatAddr, Seq, ShowtimeId, TimeMs,
+    BuyerId, EntryId, Epoch, HoldSlot, LineNumber, SeatAddr, Seq, ShowtimeId, TimeMs,
 };
 use tmomi_engine::state::Place;
+
+use super::EntryKey;
+
+/// What tells a hold, and the order that it became, from others of its shard: the showtime of its
+/// seats, and the number of the event that made it.
+pub type HoldKey = (ShowtimeId, Seq);
+/// What tells a ticket from others of its shard: the key of its order, and the seat.
+pub type TicketKey = (ShowtimeId, Seq, SeatAddr);
 
 /// Which event changed a row last. Epochs count more than numbers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -38,8 +46,6 @@ pub enum HoldOutcome {
 pub struct HoldRow {
     /// The slab record it was in.
     pub slot: HoldSlot,
-    /// The showtime of its seats.
-    pub showtime: ShowtimeId,
     /// Whose it is.
     pub entry: EntryId,
     /// What became of it.
@@ -59,8 +65,6 @@ pub struct HoldRow {
 pub struct OrderRow {
     /// The slab record of its hold.
     pub slot: HoldSlot,
-    /// The showtime of its seats.
-    pub showtime: ShowtimeId,
     /// Whose it is.
     pub buyer: BuyerId,
     /// Whether it was given back.
@@ -82,8 +86,6 @@ pub struct OrderRow {
 /// A seat of an order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TicketRow {
-    /// The showtime.
-    pub showtime: ShowtimeId,
     /// The plan's name of the seat.
     pub seat: String,
     /// The name of its tier.
@@ -116,14 +118,14 @@ pub struct EntryRow {
 /// The rows that some events change, by key: coalesced and sorted.
 #[derive(Clone, Debug, Default)]
 pub struct Rows {
-    /// By the number of the event that made them.
-    pub holds: BTreeMap<Seq, HoldRow>,
-    /// By the number of the event that made their hold.
-    pub orders: BTreeMap<Seq, OrderRow>,
-    /// By order and seat.
-    pub tickets: BTreeMap<(Seq, SeatAddr), TicketRow>,
-    /// By showtime and entry.
-    pub entries: BTreeMap<(ShowtimeId, EntryId), EntryRow>,
+    /// Holds.
+    pub holds: BTreeMap<HoldKey, HoldRow>,
+    /// Orders, by the keys of their holds.
+    pub orders: BTreeMap<HoldKey, OrderRow>,
+    /// Tickets.
+    pub tickets: BTreeMap<TicketKey, TicketRow>,
+    /// Buyers in the lines.
+    pub entries: BTreeMap<EntryKey, EntryRow>,
 }
 
 impl Rows {
@@ -138,8 +140,8 @@ impl Rows {
     }
 
     /// Adds what a later event says about a hold.
-    pub(super) fn hold(&mut self, id: HoldId, new: HoldRow) {
-        match self.holds.entry(id.seq) {
+    pub(super) fn hold(&mut self, key: HoldKey, new: HoldRow) {
+        match self.holds.entry(key) {
             Entry::Vacant(vacant) => {
                 vacant.insert(new);
             }
@@ -155,8 +157,8 @@ impl Rows {
     }
 
     /// Adds what a later event says about an order. Its price stays what it was.
-    pub(super) fn order(&mut self, id: HoldId, new: OrderRow) {
-        match self.orders.entry(id.seq) {
+    pub(super) fn order(&mut self, key: HoldKey, new: OrderRow) {
+        match self.orders.entry(key) {
             Entry::Vacant(vacant) => {
                 vacant.insert(new);
             }
@@ -172,8 +174,8 @@ impl Rows {
     }
 
     /// Adds what a later event says about a ticket. Its price stays what it was.
-    pub(super) fn ticket(&mut self, order: Seq, seat: SeatAddr, new: TicketRow) {
-        match self.tickets.entry((order, seat)) {
+    pub(super) fn ticket(&mut self, key: TicketKey, new: TicketRow) {
+        match self.tickets.entry(key) {
             Entry::Vacant(vacant) => {
                 vacant.insert(new);
             }
@@ -186,7 +188,7 @@ impl Rows {
     }
 
     /// Adds what a later event says about an entry.
-    pub(super) fn entry(&mut self, key: (ShowtimeId, EntryId), new: EntryRow) {
+    pub(super) fn entry(&mut self, key: EntryKey, new: EntryRow) {
         match self.entries.entry(key) {
             Entry::Vacant(vacant) => {
                 vacant.insert(new);

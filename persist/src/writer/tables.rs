@@ -3,11 +3,11 @@
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-use tmomi_engine::ids::{BuyerId, EntryId, LineNumber, SeatAddr, Seq, ShowtimeId, TimeMs};
+use tmomi_engine::ids::{BuyerId, EntryId, LineNumber, Seq, ShowtimeId, TimeMs};
 use tmomi_engine::state::Place;
 
 use super::EntryKey;
-use super::rows::{EntryRow, HoldOutcome, HoldRow, OrderRow, Stamp, TicketRow};
+use super::rows::{EntryRow, HoldKey, HoldOutcome, HoldRow, OrderRow, Stamp, TicketKey, TicketRow};
 use crate::database::Dialect;
 
 /// What stands in a column, or is to stand there.
@@ -55,12 +55,16 @@ impl std::fmt::Display for Value<'_> {
     }
 }
 
+/// Columns of a key at most.
+pub(crate) const KEY_COLUMNS_MAX: usize = 4;
+
 /// A table. Its columns are those of the four lists in their order, then `epoch` and `sequence`.
 #[derive(Debug)]
 pub(crate) struct Table {
     /// Its name.
     pub(crate) name: &'static str,
-    /// The key. Rows are written and read in its order.
+    /// The key. Rows are written and read in its order. The showtime comes first: its foreign key
+    /// then needs no index of its own, and its rows lie together.
     pub(crate) key: &'static [&'static str],
     /// What stays as the first event said it.
     pub(crate) fixed: &'static [&'static str],
@@ -76,8 +80,8 @@ pub(crate) struct Table {
 
 pub(crate) static HOLD: Table = Table {
     name: "hold",
-    key: &["shard", "hold_seq"],
-    fixed: &["slot", "showtime_id", "entry"],
+    key: &["showtime_id", "shard", "hold_seq"],
+    fixed: &["slot", "entry"],
     said: &["state"],
     known: &["seats", "created_at", "deadline"],
     times: &["created_at", "deadline"],
@@ -86,8 +90,8 @@ pub(crate) static HOLD: Table = Table {
 
 pub(crate) static ORDER: Table = Table {
     name: "ticket_order",
-    key: &["shard", "hold_seq"],
-    fixed: &["slot", "showtime_id", "user_id", "total", "currency"],
+    key: &["showtime_id", "shard", "hold_seq"],
+    fixed: &["slot", "user_id", "total", "currency"],
     said: &["state"],
     known: &["payment_ref", "confirmed_at", "refunded_at"],
     times: &["confirmed_at", "refunded_at"],
@@ -96,8 +100,8 @@ pub(crate) static ORDER: Table = Table {
 
 pub(crate) static TICKET: Table = Table {
     name: "ticket",
-    key: &["shard", "hold_seq", "seat_addr"],
-    fixed: &["showtime_id", "seat", "tier", "price"],
+    key: &["showtime_id", "shard", "hold_seq", "seat_addr"],
+    fixed: &["seat", "tier", "price"],
     said: &["state"],
     known: &[],
     times: &[],
@@ -106,7 +110,7 @@ pub(crate) static TICKET: Table = Table {
 
 pub(crate) static ENTRY: Table = Table {
     name: "line_entry",
-    key: &["shard", "showtime_id", "entry"],
+    key: &["showtime_id", "shard", "entry"],
     fixed: &[],
     said: &["place", "session_until", "changed_at"],
     known: &["user_id", "number"],
@@ -221,17 +225,18 @@ fn stamp<'a>(stamp: Stamp, put: &mut impl FnMut(Value<'a>)) {
 }
 
 impl TableRow for HoldRow {
-    type Key = Seq;
+    type Key = HoldKey;
 
     fn table() -> &'static Table {
         &HOLD
     }
 
-    fn put<'a>(&'a self, shard: u32, key: &Seq, put: &mut impl FnMut(Value<'a>)) {
+    fn put<'a>(&'a self, shard: u32, key: &HoldKey, put: &mut impl FnMut(Value<'a>)) {
+        let (ShowtimeId(showtime), Seq(seq)) = *key;
+        put(number(showtime));
         put(number(shard));
-        put(number(key.0 as i64));
+        put(number(seq as i64));
         put(number(self.slot.0));
-        put(number(self.showtime.0));
         put(number(self.entry.0));
         put(text(match self.state {
             HoldOutcome::Active => "active",
@@ -248,17 +253,18 @@ impl TableRow for HoldRow {
 }
 
 impl TableRow for OrderRow {
-    type Key = Seq;
+    type Key = HoldKey;
 
     fn table() -> &'static Table {
         &ORDER
     }
 
-    fn put<'a>(&'a self, shard: u32, key: &Seq, put: &mut impl FnMut(Value<'a>)) {
+    fn put<'a>(&'a self, shard: u32, key: &HoldKey, put: &mut impl FnMut(Value<'a>)) {
+        let (ShowtimeId(showtime), Seq(seq)) = *key;
+        put(number(showtime));
         put(number(shard));
-        put(number(key.0 as i64));
+        put(number(seq as i64));
         put(number(self.slot.0));
-        put(number(self.showtime.0));
         put(number(self.buyer.0 as i64));
         put(number(self.total as i64));
         put(text(&self.currency));
@@ -271,17 +277,18 @@ impl TableRow for OrderRow {
 }
 
 impl TableRow for TicketRow {
-    type Key = (Seq, SeatAddr);
+    type Key = TicketKey;
 
     fn table() -> &'static Table {
         &TICKET
     }
 
-    fn put<'a>(&'a self, shard: u32, key: &Self::Key, put: &mut impl FnMut(Value<'a>)) {
+    fn put<'a>(&'a self, shard: u32, key: &TicketKey, put: &mut impl FnMut(Value<'a>)) {
+        let (ShowtimeId(showtime), Seq(seq), seat) = *key;
+        put(number(showtime));
         put(number(shard));
-        put(number(key.0.0 as i64));
-        put(number(key.1.raw()));
-        put(number(self.showtime.0));
+        put(number(seq as i64));
+        put(number(seat.raw()));
         put(text(&self.seat));
         put(text(&self.tier));
         put(number(self.price as i64));
@@ -299,8 +306,8 @@ impl TableRow for EntryRow {
 
     fn put<'a>(&'a self, shard: u32, key: &EntryKey, put: &mut impl FnMut(Value<'a>)) {
         let (ShowtimeId(showtime), EntryId(entry)) = *key;
-        put(number(shard));
         put(number(showtime));
+        put(number(shard));
         put(number(entry));
         put(text(match self.place {
             Place::Out => "out",

@@ -56,14 +56,17 @@ fn check_holds(rows: &Rows, image: &Image) {
     let open = rows.holds.values().filter(|row| row.state == HoldOutcome::Active).count();
     assert_eq!(open, active.len(), "R8: active holds");
     for hold in active {
-        let row = rows.holds.get(&hold.id.seq).expect("R8: the row of a hold is missing");
+        let row = rows
+            .holds
+            .get(&(hold.showtime, hold.id.seq))
+            .expect("R8: the row of a hold is missing");
         assert_eq!(row.state, HoldOutcome::Active, "R8: {hold:?}");
         assert_eq!(row.deadline, Some(hold.deadline), "R8: {hold:?}");
         assert_eq!(row.created_at, Some(hold.created_at), "R8: {hold:?}");
         let seats = hold.parts().iter().map(|part| part.mask.count_ones()).sum();
         assert_eq!(row.seats, Some(seats), "R8: {hold:?}");
     }
-    for (seq, row) in &rows.holds {
+    for ((_, seq), row) in &rows.holds {
         let id = tmomi_engine::ids::HoldId { slot: row.slot, seq: *seq };
         let said = match image.hold(id) {
             Some(HoldView::Active(_)) => HoldOutcome::Active,
@@ -81,14 +84,15 @@ fn check_orders(rows: &Rows, image: &Image) {
     assert_eq!(rows.orders.len(), image.orders().len(), "R8: orders");
     let mut tickets = 0;
     for order in image.orders() {
-        let row = rows.orders.get(&order.hold.id.seq).expect("R8: an order has no row");
+        let (showtime, seq) = (order.hold.showtime, order.hold.id.seq);
+        let row = rows.orders.get(&(showtime, seq)).expect("R8: an order has no row");
         assert_eq!(row.refunded, order.refunded.is_some(), "R8: {order:?}");
         assert_eq!(row.confirmed_at, Some(order.confirmed.at), "R8: {order:?}");
         assert_eq!(row.refunded_at, order.refunded.map(|it| it.at), "R8: {order:?}");
         assert_eq!(Some(row.buyer), image.buyer_of(&order.hold), "R8: {order:?}");
         let mut total = 0;
         for seat in order.hold.parts().iter().flat_map(|part| part.seats()) {
-            let ticket = rows.tickets.get(&(order.hold.id.seq, seat)).expect("R8: no ticket");
+            let ticket = rows.tickets.get(&(showtime, seq, seat)).expect("R8: no ticket");
             assert_eq!(ticket.refunded, order.refunded.is_some(), "R8: {ticket:?}");
             (total, tickets) = (total + ticket.price, tickets + 1);
         }

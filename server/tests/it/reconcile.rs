@@ -69,7 +69,7 @@ async fn found_and_repaired(server: Server) -> Server {
     conn.close().await.expect("it is closed");
     let (code, said) = run(&launch, &["reconcile"]);
     assert_eq!(code, Some(1), "{said}");
-    let missing = format!("ticket_order {hold_seq}: the row is missing\n");
+    let missing = format!(" {hold_seq}: the row is missing\n");
     assert!(said.contains(&missing), "{said}");
     assert!(said.contains(": state is \"refunded\", should be \"valid\"\n"), "{said}");
     assert!(said.contains("2 differences at event "), "{said}");

@@ -27,13 +27,13 @@ impl Merge<'_> {
                 What::Missing(wanted) => missing.push(*wanted),
                 What::TooMany => {
                     let sql = format!("DELETE FROM {} WHERE {keyed}", table.name);
-                    let query = self.at(sqlx::query(AssertSqlSafe(sql)), table, key);
+                    let query = at(sqlx::query(AssertSqlSafe(sql)), table, key);
                     self.conn.execute(query).await?;
                 }
                 What::Column { name, wanted, .. } => {
                     let sql = format!("UPDATE {} SET {name} = ? WHERE {keyed}", table.name);
                     let query = bind(sqlx::query(AssertSqlSafe(sql)), wanted);
-                    let query = self.at(query, table, key);
+                    let query = at(query, table, key);
                     self.conn.execute(query).await?;
                 }
             }
@@ -42,16 +42,6 @@ impl Merge<'_> {
         let rows: Vec<_> = missing.into_iter().map(|wanted| wanted.values).collect();
         self.upserts.write_values(self.conn, table, &rows).await?;
         Ok(())
-    }
-
-    fn at<'q>(
-        &self,
-        query: Query<'q, Any, AnyArguments>,
-        table: &Table,
-        key: Key,
-    ) -> Query<'q, Any, AnyArguments> {
-        let query = query.bind(i64::from(self.shard));
-        key.parts(table).iter().fold(query, |query, part| query.bind(*part))
     }
 
     /// Asks the log for the payment references of orders that are put back.
@@ -76,4 +66,12 @@ impl Merge<'_> {
         }
         Ok(())
     }
+}
+
+fn at<'q>(
+    query: Query<'q, Any, AnyArguments>,
+    table: &Table,
+    key: Key,
+) -> Query<'q, Any, AnyArguments> {
+    key.parts(table).iter().fold(query, |query, part| query.bind(*part))
 }

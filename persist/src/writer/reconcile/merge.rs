@@ -6,10 +6,9 @@ use sqlx::any::{Any, AnyRow, AnyTypeInfoKind};
 use sqlx::{AnyConnection, AssertSqlSafe, Row as _, ValueRef as _};
 use tmomi_engine::ids::Seq;
 
-use super::super::moment::behind;
 use super::super::rows::Stamp;
 use super::super::sql::Upserts;
-use super::super::tables::{Table, Value};
+use super::super::tables::{KEY_COLUMNS_MAX, Table, Value};
 use super::ReconcileError;
 use super::past::Past;
 use super::wanted::Wanted;
@@ -20,17 +19,17 @@ const PAGE_ROWS: usize = 1_024;
 /// Differences that are gathered before they are told and repaired.
 const GATHERED_MAX: usize = 1_024;
 
-/// The columns of a key behind the shard; 0 for one that there is not.
+/// The columns of a key; 0 for one that there is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(pub(super) [i64; 2]);
+pub(super) struct Key([i64; KEY_COLUMNS_MAX]);
 
 impl Key {
-    const FIRST: Key = Key([i64::MIN; 2]);
+    const FIRST: Key = Key([i64::MIN; KEY_COLUMNS_MAX]);
 
     /// The key in the values of a row.
     pub(super) fn of(table: &Table, values: &[Value<'_>]) -> Key {
-        let mut key = Key([0; 2]);
-        for (part, value) in key.0.iter_mut().zip(&values[1..table.key.len()]) {
+        let mut key = Key([0; KEY_COLUMNS_MAX]);
+        for (part, value) in key.0.iter_mut().zip(&values[..table.key.len()]) {
             if let Value::Number(number) = value {
                 *part = *number;
             }
@@ -40,7 +39,7 @@ impl Key {
 
     /// As many numbers as the table's key has.
     pub(super) fn parts(&self, table: &Table) -> &[i64] {
-        &self.0[..table.key.len() - 1]
+        &self.0[..table.key.len()]
     }
 }
 
@@ -96,6 +95,25 @@ fn value(row: &AnyRow, column: usize) -> Result<Value<'static>, sqlx::Error> {
     })
 }
 
+/// A condition for the rows behind a key, and which of the key's numbers it takes in which order.
+fn behind(columns: &[&str], dialect: Dialect) -> (String, Vec<usize>) {
+    match dialect {
+        // SQLite finds a tuple by its index, MySQL only what is said in so many words.
+        Dialect::Sqlite => {
+            let marks = vec!["?"; columns.len()].join(", ");
+            (format!("({}) > ({marks})", columns.join(", ")), (0..columns.len()).collect())
+        }
+        Dialect::MySql => {
+            let last = columns.len() - 1;
+            let mut sql = format!("{} > ?", columns[last]);
+            for name in columns[..last].iter().rev() {
+                sql = format!("({name} > ? OR ({name} = ? AND {sql}))");
+            }
+            (sql, (0..last).flat_map(|part| [part, part]).chain([last]).collect())
+        }
+    }
+}
+
 /// A row that is not what it must be.
 #[derive(Clone, Debug)]
 pub struct Difference {
@@ -112,11 +130,13 @@ pub(super) enum What {
 }
 
 impl fmt::Display for Difference {
-    /// `ticket 12 3456: state is "refunded", should be "valid"`: the table, its key without the
+    /// `ticket 1 12 3456: state is "refunded", should be "valid"`: the table, its key without the
     /// shard, and what is wrong. Text is in quotes.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.table.name)?;
-        self.key.parts(self.table).iter().try_for_each(|part| write!(f, " {part}"))?;
+        let parts = self.table.key.iter().zip(self.key.parts(self.table));
+        let mut told = parts.filter(|(name, _)| **name != "shard");
+        told.try_for_each(|(_, part)| write!(f, " {part}"))?;
         match &self.what {
             What::Missing(_) => f.write_str(": the row is missing"),
             What::TooMany => f.write_str(": there should be no such row"),
@@ -229,14 +249,14 @@ impl<'a> Merge<'a> {
         after: Key,
     ) -> Result<Vec<Stored>, ReconcileError> {
         let (columns, order) = (table.selected(self.dialect), table.key.join(", "));
-        let (condition, bound) = behind(&table.key[1..], self.dialect);
+        let (condition, parts) = behind(table.key, self.dialect);
         let name = table.name;
         let sql = format!(
             "SELECT {columns} FROM {name} WHERE shard = ? AND {condition}
              ORDER BY {order} LIMIT {PAGE_ROWS}"
         );
         let query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(i64::from(self.shard));
-        let query = bound.iter().fold(query, |query, part| query.bind(after.0[*part]));
+        let query = parts.iter().fold(query, |query, part| query.bind(after.0[*part]));
         let rows = query.fetch_all(&mut *self.conn).await?;
         Ok(rows.iter().map(|row| Stored::read(table, row)).collect::<Result<_, _>>()?)
     }

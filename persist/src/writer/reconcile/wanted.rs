@@ -7,7 +7,7 @@ use tmomi_engine::ids::{EntryId, HoldId, LineNumber, SeatAddr, Seq, ShowtimeId};
 use tmomi_engine::state::Place;
 
 use super::super::House;
-use super::super::rows::{EntryRow, HoldOutcome, HoldRow, OrderRow, Stamp, TicketRow};
+use super::super::rows::{EntryRow, HoldKey, HoldOutcome, HoldRow, OrderRow, Stamp, TicketRow};
 use super::super::tables::{TableRow, Value};
 use super::merge::{Key, Stored};
 use crate::image::{Ending, Entry, Hold, HoldView, Image, Order};
@@ -33,7 +33,7 @@ pub(super) struct Wants<'a> {
     position: Stamp,
     image: &'a Image,
     houses: &'a Houses,
-    /// By the number of their holds.
+    /// By the keys of their holds.
     orders: Vec<&'a Order>,
     /// The end of the first hold whose end is remembered.
     remembered_from: Option<Seq>,
@@ -47,7 +47,7 @@ impl<'a> Wants<'a> {
         houses: &'a Houses,
     ) -> Wants<'a> {
         let mut orders: Vec<&Order> = image.orders().iter().collect();
-        orders.sort_unstable_by_key(|order| order.hold.id.seq);
+        orders.sort_unstable_by_key(|order| key(&order.hold));
         let remembered_from = image.ended_holds().next().map(|first| first.ended.seq);
         Wants { shard, position, image, houses, orders, remembered_from }
     }
@@ -57,7 +57,7 @@ impl<'a> Wants<'a> {
         let orders = self.orders.iter().map(|order| HoldView::Order(order));
         let ended = self.image.ended_holds().map(HoldView::Ended);
         let mut all: Vec<HoldView<'_>> = active.chain(orders).chain(ended).collect();
-        all.sort_unstable_by_key(|view| view.hold().id.seq);
+        all.sort_unstable_by_key(|view| key(view.hold()));
         all.into_iter().map(|view| self.hold(view))
     }
 
@@ -84,9 +84,10 @@ impl<'a> Wants<'a> {
     /// Whether a row that the image does not know is that of a hold which ended before those that
     /// the image remembers.
     pub(super) fn ended_long_ago(&self, row: &Stored) -> bool {
-        let sequence = row.number("sequence");
+        let (made, changed) = (row.number("hold_seq"), row.number("sequence"));
         let before = self.remembered_from.unwrap_or(self.position.seq).0 as i64;
-        let is_of_past = sequence.is_some_and(|at| row.key.0[0] <= at && at <= before);
+        let is_of_past =
+            changed.is_some_and(|at| made.is_some_and(|made| made <= at) && at <= before);
         is_of_past && ["released", "expired"].iter().any(|end| row.is("state", end))
     }
 
@@ -116,7 +117,6 @@ impl<'a> Wants<'a> {
         };
         let row = HoldRow {
             slot: hold.id.slot,
-            showtime: hold.showtime,
             entry: hold.entry,
             state,
             seats: Some(hold.seats()),
@@ -124,7 +124,7 @@ impl<'a> Wants<'a> {
             deadline: Some(hold.deadline),
             stamp: self.stamp(ended.unwrap_or(self.position.seq)),
         };
-        self.wanted(hold.id.seq, &row, ended.is_some())
+        self.wanted(key(hold), &row, ended.is_some())
     }
 
     fn order(&self, order: &Order) -> Wanted {
@@ -132,7 +132,6 @@ impl<'a> Wants<'a> {
         let price = |seat: SeatAddr| house.prices[tier(house, seat)].1;
         let row = OrderRow {
             slot: hold.id.slot,
-            showtime: hold.showtime,
             buyer: self.image.buyer_of(hold).expect("the image has the entry of every order"),
             refunded: order.refunded.is_some(),
             total: seats(order).map(price).sum(),
@@ -143,21 +142,20 @@ impl<'a> Wants<'a> {
             stamp: self.stamp(last_seq(order)),
         };
         let confirmed = Some((hold.id, order.confirmed.seq));
-        Wanted { confirmed, ..self.wanted(hold.id.seq, &row, true) }
+        Wanted { confirmed, ..self.wanted(key(hold), &row, true) }
     }
 
     fn ticket(&self, order: &Order, seat: SeatAddr) -> Wanted {
         let house = self.house(order);
         let (tier, price) = &house.prices[tier(house, seat)];
         let row = TicketRow {
-            showtime: order.hold.showtime,
             seat: house.plan.seat_id(&house.layout, seat),
             tier: tier.clone(),
             price: *price,
             refunded: order.refunded.is_some(),
             stamp: self.stamp(last_seq(order)),
         };
-        self.wanted((order.hold.id.seq, seat), &row, true)
+        self.wanted((order.hold.showtime, order.hold.id.seq, seat), &row, true)
     }
 
     fn entry(&self, showtime: ShowtimeId, id: EntryId, entry: &Entry) -> Wanted {
@@ -175,6 +173,10 @@ impl<'a> Wants<'a> {
     fn house(&self, order: &Order) -> &House {
         self.houses.get(&order.hold.showtime).expect("the houses of all orders were found")
     }
+}
+
+fn key(hold: &Hold) -> HoldKey {
+    (hold.showtime, hold.id.seq)
 }
 
 fn seats(order: &Order) -> impl Iterator<Item = SeatAddr> {

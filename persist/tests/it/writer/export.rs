@@ -34,7 +34,7 @@ async fn what_is_exported_is_what_was_sold() {
         stage.go_on(6_000);
         stage.write().await;
         let mut sold: Vec<_> = stage.image.orders().iter().collect();
-        sold.sort_unstable_by_key(|order| order.hold.id.seq);
+        sold.sort_unstable_by_key(|order| (order.hold.showtime, order.hold.id.seq));
         assert!(sold.len() > 64, "more than a page: {}", sold.len());
         let exported = orders(&stage, None).await;
         assert_eq!(exported.len(), sold.len());

@@ -1,6 +1,6 @@
 //! R8 from the other side: whatever is wrong in the rows is found, told, and set right.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -295,6 +295,10 @@ pub(crate) async fn harm(stage: &Stage) -> BTreeSet<String> {
     let active = stage.number("SELECT MIN(hold_seq) FROM hold WHERE state = 'active'").await;
     let ended = stage.image.ended_holds().last().expect("one ended").hold.id.seq;
     let entry = stage.number("SELECT MAX(entry) FROM line_entry WHERE showtime_id = 9").await;
+    let holds = stage.database.ask(&["SELECT hold_seq, showtime_id FROM hold"]).await;
+    let of = holds[0].iter().map(|row| (sqlx::Row::get(row, 0), sqlx::Row::get(row, 1)));
+    let of: BTreeMap<i64, i64> = of.collect();
+    let key = |seq: i64| format!("{} {seq}", of[&seq]);
     let last = stage.last();
     let total = stage.image.orders().iter().find(|one| one.hold.id.seq.0 as i64 == valid);
     let total = total.expect("it is an order").hold.seats();
@@ -319,15 +323,17 @@ pub(crate) async fn harm(stage: &Stage) -> BTreeSet<String> {
     let is_told = |start: String| {
         assert!(told.iter().any(|line| line.starts_with(&start)), "{start} is not in {told:#?}");
     };
-    is_told(format!("ticket_order {order}: the row is missing"));
-    is_told(format!("ticket_order {valid}: total is 1, should be "));
+    is_told(format!("ticket_order {}: the row is missing", key(order)));
+    is_told(format!("ticket_order {}: total is 1, should be ", key(valid)));
     assert!(total > 0);
-    is_told(format!("ticket_order {valid}: state is \"refunded\", should be \"confirmed\""));
-    is_told(format!("ticket {of_seat} {seat}: seat is \"A-9-9\", should be \""));
-    is_told(format!("ticket {of_seat} 99999: there should be no such row"));
-    is_told(format!("hold {active}: deadline is \"2031-01-01 00:00:00.000\", should be \"20"));
-    is_told(format!("hold {ended}: the row is missing"));
-    is_told(format!("hold {}: there should be no such row", last.0 + 7));
+    let state = "state is \"refunded\", should be \"confirmed\"";
+    is_told(format!("ticket_order {}: {state}", key(valid)));
+    is_told(format!("ticket {} {seat}: seat is \"A-9-9\", should be \"", key(of_seat)));
+    is_told(format!("ticket {} 99999: there should be no such row", key(of_seat)));
+    let deadline = "deadline is \"2031-01-01 00:00:00.000\", should be \"20";
+    is_told(format!("hold {}: {deadline}", key(active)));
+    is_told(format!("hold {}: the row is missing", key(ended.0 as i64)));
+    is_told(format!("hold {} {}: there should be no such row", of[&active], last.0 + 7));
     is_told(format!("line_entry 9 {entry}: user_id is null, should be "));
     let beyond = last.0 + 1;
     is_told(format!("line_entry 9 {entry}: sequence is {beyond}, should be at most {last}"));
