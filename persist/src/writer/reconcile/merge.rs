@@ -251,8 +251,9 @@ impl<'a> Merge<'a> {
         let (columns, order) = (table.selected(self.dialect), table.key.join(", "));
         let (condition, parts) = behind(table.key, self.dialect);
         let name = table.name;
+        // Without the sign SQLite sorts the rest of a showtime for each page.
         let sql = format!(
-            "SELECT {columns} FROM {name} WHERE shard = ? AND {condition}
+            "SELECT {columns} FROM {name} WHERE +shard = ? AND {condition}
              ORDER BY {order} LIMIT {PAGE_ROWS}"
         );
         let query = sqlx::query::<Any>(AssertSqlSafe(sql)).bind(i64::from(self.shard));
