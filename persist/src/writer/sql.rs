@@ -1,6 +1,7 @@
 //! Rows in a SQL database: a SQLite file, MySQL, or MariaDB.
 
 use std::collections::HashMap;
+use std::io;
 use std::ops::DerefMut as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,7 +26,7 @@ const _: () = assert!(FILE_ROWS_MAX * ROW_VALUES_MAX <= 32_766);
 /// but the first then waits up to 40 ms for a delayed acknowledgement.
 const SERVER_ROWS_MAX: usize = 64;
 
-/// How long a question or a transaction may take.
+/// How long a server may take for a statement.
 const ANSWER_WAIT: Duration = Duration::from_secs(60);
 
 /// The rows of one shard in a database.
@@ -84,10 +85,10 @@ impl SqlSink {
         let pool = self.pool().await?;
         let mut tx = match dialect {
             Dialect::Sqlite => pool.begin_with("BEGIN IMMEDIATE").await?,
-            Dialect::MySql => pool.begin().await?,
+            Dialect::MySql => answer(dialect, pool.begin()).await?,
         };
         // The position comes first: a writer that has been overtaken has nothing to undo.
-        let moved = sqlx::query(
+        let moving = sqlx::query(
             "UPDATE shard_position SET epoch = ?, sequence = ?
              WHERE shard = ? AND epoch = ? AND sequence = ?",
         )
@@ -96,9 +97,8 @@ impl SqlSink {
         .bind(i64::from(shard))
         .bind(i64::from(from.epoch.0))
         .bind(from.seq.0 as i64)
-        .execute(&mut *tx)
-        .await?;
-        if moved.rows_affected() != 1 {
+        .execute(&mut *tx);
+        if answer(dialect, moving).await?.rows_affected() != 1 {
             return Ok(None);
         }
         let conn = tx.deref_mut();
@@ -106,28 +106,29 @@ impl SqlSink {
         self.upserts.write(conn, shard, rows.orders.iter()).await?;
         self.upserts.write(conn, shard, rows.tickets.iter()).await?;
         self.upserts.write(conn, shard, rows.entries.iter()).await?;
-        tx.commit().await?;
+        answer(dialect, tx.commit()).await?;
         Ok(Some(()))
     }
 
     async fn read_position(&mut self) -> Result<Stamp, SinkError> {
         let shard = i64::from(self.shard);
         // A commit whose answer was lost may still be on its way: on a server it has the row.
-        let query = match self.place.dialect() {
+        let dialect = self.place.dialect();
+        let query = match dialect {
             Dialect::Sqlite => "SELECT epoch, sequence FROM shard_position WHERE shard = ?",
             Dialect::MySql => {
                 "SELECT epoch, sequence FROM shard_position WHERE shard = ? FOR UPDATE"
             }
         };
         let pool = self.pool().await?;
-        let row = sqlx::query(query).bind(shard).fetch_optional(pool).await?;
+        let row = answer(dialect, sqlx::query(query).bind(shard).fetch_optional(pool)).await?;
         if let Some(row) = row {
             let (epoch, seq): (i64, i64) = (row.try_get("epoch")?, row.try_get("sequence")?);
             return Ok(Stamp { epoch: Epoch(epoch as u32), seq: Seq(seq as u64) });
         }
         // Of two writers that begin one fails here, and finds the row the next time.
         let query = sqlx::query("INSERT INTO shard_position VALUES (?, 0, 0)").bind(shard);
-        query.execute(pool).await?;
+        answer(dialect, query.execute(pool)).await?;
         Ok(Stamp::default())
     }
 
@@ -135,7 +136,8 @@ impl SqlSink {
         &mut self,
         entries: &[EntryKey],
     ) -> Result<Vec<(EntryKey, BuyerId)>, SinkError> {
-        let (shard, rows_max) = (i64::from(self.shard), self.upserts.rows_max());
+        let (shard, dialect) = (i64::from(self.shard), self.place.dialect());
+        let rows_max = self.upserts.rows_max();
         let pool = self.pool().await?;
         let mut sorted = entries.to_vec();
         sorted.sort_unstable();
@@ -154,7 +156,8 @@ impl SqlSink {
                 for (_, entry) in run {
                     list.push_bind(i64::from(entry.0));
                 }
-                for row in query.push(")").build().fetch_all(pool).await? {
+                let query = query.push(")").build();
+                for row in answer(dialect, query.fetch_all(pool)).await? {
                     let (entry, buyer): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
                     found.push(((*showtime, EntryId(entry as u32)), BuyerId(buyer as u64)));
                 }
@@ -163,37 +166,48 @@ impl SqlSink {
         Ok(found)
     }
 
-    /// An answer within [`ANSWER_WAIT`]. A server that went without a word leaves a connection
-    /// that would be listened to for ever, so it is given up.
-    fn in_time<T>(
-        &mut self,
-        answer: Result<Result<T, SinkError>, tokio::time::error::Elapsed>,
-    ) -> Result<T, SinkError> {
-        answer.unwrap_or_else(|_| {
+    /// Gives a connection up on which something failed: it may owe an answer, for which it would
+    /// be listened to for ever.
+    fn after<T>(&mut self, done: Result<T, SinkError>) -> Result<T, SinkError> {
+        if matches!(done, Err(SinkError::Away(_))) {
             self.pool = None;
-            let waited = ANSWER_WAIT.as_secs();
-            Err(SinkError::Away(format!("{} gave no answer for {waited} s", self.place)))
-        })
+        }
+        done
     }
+}
+
+/// An answer of a server within [`ANSWER_WAIT`]. A file has no such limit: nobody is silent there
+/// but the disk, and what it was asked goes on behind the back of whoever gives up.
+async fn answer<T>(
+    dialect: Dialect,
+    asked: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
+    if dialect == Dialect::Sqlite {
+        return asked.await;
+    }
+    tokio::time::timeout(ANSWER_WAIT, asked).await.unwrap_or_else(|_| {
+        let text = format!("no answer for {} s", ANSWER_WAIT.as_secs());
+        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
+    })
 }
 
 impl Sink for SqlSink {
     async fn position(&mut self) -> Result<Stamp, SinkError> {
-        let answer = tokio::time::timeout(ANSWER_WAIT, self.read_position()).await;
-        self.in_time(answer)
+        let done = self.read_position().await;
+        self.after(done)
     }
 
     async fn buyers(
         &mut self,
         entries: &[EntryKey],
     ) -> Result<Vec<(EntryKey, BuyerId)>, SinkError> {
-        let answer = tokio::time::timeout(ANSWER_WAIT, self.find_buyers(entries)).await;
-        self.in_time(answer)
+        let done = self.find_buyers(entries).await;
+        self.after(done)
     }
 
     async fn write(&mut self, from: Stamp, to: Stamp, rows: &Rows) -> Result<(), SinkError> {
-        let answer = tokio::time::timeout(ANSWER_WAIT, self.write_all(from, to, rows)).await;
-        self.in_time(answer)?.ok_or(SinkError::AnotherWriter)
+        let done = self.write_all(from, to, rows).await;
+        self.after(done)?.ok_or(SinkError::AnotherWriter)
     }
 }
 
@@ -277,7 +291,7 @@ impl Upserts {
                 row.put(shard, key, &mut |value| query = query.take().map(|q| bind(q, value)));
             }
             if let Some(query) = query {
-                query.execute(&mut *conn).await?;
+                answer(self.dialect, query.execute(&mut *conn)).await?;
             }
         }
         Ok(())
@@ -296,7 +310,7 @@ impl Upserts {
             rest = after;
             let query = self.statement(table, run.len());
             let query = run.iter().flatten().cloned().fold(query, bind);
-            query.execute(&mut *conn).await?;
+            answer(self.dialect, query.execute(&mut *conn)).await?;
         }
         Ok(())
     }
