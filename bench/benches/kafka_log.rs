@@ -18,9 +18,9 @@ const IN_FLIGHT: [usize; 3] = [1, 64, 4_096];
 
 fn main() {
     let dir = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).expect("target can be written");
-    let kafka = broker::topic("log", 0);
+    let kafka = broker::topic("log", 0, 1);
     let mut ours = Flight::open(config(&kafka, dir.path()));
-    let other = broker::topic("log", 1);
+    let other = broker::topic("log", 1, 1);
     // It is made by whoever opens it first.
     drop(Flight::open(config(&other, &dir.path().join("other"))));
     let bare = Bare::open(&other, "0");

@@ -82,8 +82,9 @@ fn batch(first: u64, events: usize) -> Batch {
 fn publish(round: usize, dir: &Path, first: Seq, last: Seq) -> Duration {
     let committed = Arc::new(AtomicU64::new(first.0));
     let of_publisher = Arc::clone(&committed);
+    let topic = broker::topic("stream", round, 1);
     let publisher = Publisher::spawn(PublisherConfig {
-        kafka: broker::topic("stream", round),
+        kafka: topic.clone(),
         shard: 0,
         journal: dir.to_owned(),
         committed: Box::new(move || Seq(of_publisher.load(Ordering::Relaxed))),
@@ -106,7 +107,7 @@ fn publish(round: usize, dir: &Path, first: Seq, last: Seq) -> Duration {
 
 /// The same without a journal, frames, checks and order of its own.
 fn produce(round: usize, frames: usize, bytes: &[u8]) -> Duration {
-    let config: KafkaConfig = broker::topic("bare", round);
+    let config = broker::topic("bare", round, 1);
     make(&config);
     // The default of librdkafka, as the publisher has it.
     let bare = Bare::open(&config, "5");

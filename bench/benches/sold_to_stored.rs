@@ -56,14 +56,15 @@ fn sell_out(kind: &'static str, address: &str, tickets: u32) -> f64 {
     let mut one_shard = Vec::new();
     for round in 0..rounds() {
         for (shards, name) in [(1, "one shard"), (2, "two shards")] {
-            let kafka = topic(round, shards);
+            let kafka = broker::topic("stored", round, shards);
             let database = database(kind, address, tickets / shards);
             let took = sale(&kafka, &database.server(), tickets / shards, shards);
             stored.add_ms(name, took.stored.expect("the database runs"));
             if shards == 1 {
                 one_shard.push(took.stored.expect("the database runs"));
                 sold.add_ms("database running", took.sold);
-                let took = sale(&topic(round, 3), &nowhere(), tickets, shards);
+                let alone = broker::topic("stopped", round, shards);
+                let took = sale(&alone, &nowhere(), tickets, shards);
                 sold.add_ms("database stopped", took.sold);
             }
         }
@@ -83,17 +84,12 @@ fn half_load(kind: &'static str, address: &str, rate: f64) {
     let tickets = (orders * TICKETS_PER_ORDER).next_multiple_of(64);
     for round in 0..rounds() {
         let database = database(kind, address, tickets);
-        let ns = lag(&topic(round, 4), &database.server(), tickets, rate);
+        let ns = lag(&broker::topic("half-load", round, 1), &database.server(), tickets, rate);
         p50.add("behind the topic", ns.value_at_quantile(0.5) as f64 / 1e6);
         p99.add("behind the topic", ns.value_at_quantile(0.99) as f64 / 1e6);
     }
     p50.print();
     p99.print();
-}
-
-fn topic(round: usize, nth: u32) -> KafkaConfig {
-    let partitions = if nth == 2 { 2 } else { 1 };
-    KafkaConfig { partitions, ..broker::topic(&format!("stored-{nth}"), round) }
 }
 
 fn database(kind: &'static str, address: &str, tickets: u32) -> Database {

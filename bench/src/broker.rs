@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -28,10 +30,35 @@ pub fn address() -> String {
     address.trim().to_owned()
 }
 
-/// A topic that nobody else has.
-pub fn topic(name: &str, nth: usize) -> KafkaConfig {
+/// A topic that nobody else has. Dropping it deletes it: a bench writes gigabytes.
+pub struct Topic(KafkaConfig);
+
+/// One with so many partitions, which whoever opens it first makes.
+pub fn topic(name: &str, nth: usize, partitions: u32) -> Topic {
     let since = std::time::UNIX_EPOCH.elapsed().expect("it is later").as_millis();
-    KafkaConfig::new(&address(), &format!("bench-{name}-{nth}-{}-{since}", std::process::id()))
+    let name = format!("bench-{name}-{nth}-{}-{since}", std::process::id());
+    Topic(KafkaConfig { partitions, ..KafkaConfig::new(&address(), &name) })
+}
+
+impl std::ops::Deref for Topic {
+    type Target = KafkaConfig;
+
+    fn deref(&self) -> &KafkaConfig {
+        &self.0
+    }
+}
+
+impl Drop for Topic {
+    fn drop(&mut self) {
+        let Topic(KafkaConfig { brokers, topic, .. }) = self;
+        let admin = ClientConfig::new().set("bootstrap.servers", &*brokers).create();
+        let admin: AdminClient<DefaultClientContext> = admin.expect("settings that can be used");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = runtime.expect("the system gives what it needs");
+        let options = AdminOptions::new().request_timeout(Some(PATIENCE));
+        // One that nobody opened is not there.
+        let _ = runtime.block_on(admin.delete_topics(&[topic], &options));
+    }
 }
 
 /// A producer with the promises of ours, into a topic that is there.
