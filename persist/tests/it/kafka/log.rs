@@ -1,7 +1,7 @@
 //! The topic as the log: what it has is what was decided.
 
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tmomi_engine::event::Batch;
@@ -158,21 +158,20 @@ fn what_arrives_while_a_reign_begins_is_read_before_it_does() {
     std::mem::forget(desk);
     // Somebody writes frame after frame in the old reign while others begin new ones.
     let over = AtomicBool::new(false);
+    let written = AtomicU32::new(0);
     std::thread::scope(|scope| {
         let writing = scope.spawn(|| {
             let (mut pen, mut next) = (pen(&kafka), events(&kafka).0.last_seq().expect("some"));
-            let mut count = 0;
             while !over.load(Ordering::Relaxed) {
                 next = next.next();
                 produce(&kafka, &[pen.frame(epoch, &admissible(next))]);
-                count += 1;
+                written.fetch_add(1, Ordering::Relaxed);
             }
-            count
         });
-        std::thread::sleep(Duration::from_millis(50));
+        until("it writes", || written.load(Ordering::Relaxed) > 0);
         let desk = self::desk(&kafka, folder.path());
         over.store(true, Ordering::Relaxed);
-        assert!(writing.join().expect("it writes") > 0);
+        writing.join().expect("it writes");
         assert!(desk.shard.epoch() > epoch);
         // Every frame before the first of the new reign counts.
         let all = values(&kafka);

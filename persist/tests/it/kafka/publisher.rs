@@ -205,9 +205,7 @@ fn a_topic_that_is_deleted_or_made_anew_is_noticed() {
     sales.sell(10);
     // Long enough for a producer that does not know yet.
     std::thread::sleep(Duration::from_millis(500));
-    while std::panic::catch_unwind(|| make(&kafka, 1, &[])).is_err() {
-        std::thread::sleep(Duration::from_millis(200));
-    }
+    until("the topic is gone", || std::panic::catch_unwind(|| make(&kafka, 1, &[])).is_ok());
     let why = failure(&publisher);
     assert!(why.contains("recreated"), "{why}");
     drop(publisher);

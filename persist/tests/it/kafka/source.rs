@@ -7,7 +7,7 @@ use tmomi_persist::writer::{
     DeadLetters, Source as _, SqlSink, Stamp, Status, Writer, WriterError,
 };
 
-use super::{Pen, delete, make, produce, topic, topic_at};
+use super::{PATIENCE, Pen, delete, make, produce, topic, topic_at};
 use crate::databases::{Database, sqlite};
 use crate::servers::{Kind, Own};
 use crate::writer::clock::clock;
@@ -268,7 +268,9 @@ async fn a_broker_that_is_away_is_waited_for() {
     own.kill();
     let state = writer.state();
     let more = async {
-        tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+        while !matches!(state.status(), Status::Waiting(_)) {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
         tokio::task::block_in_place(|| {
             own.restart();
             produce(&kafka, &pen.frames(&log.records[50..]));
@@ -280,10 +282,15 @@ async fn a_broker_that_is_away_is_waited_for() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
     };
-    tokio::select! {
-        () = all => {}
-        () = more => {}
-        left = writer.run() => panic!("{left}"),
-    }
+    let both = async {
+        tokio::select! {
+            () = all => {}
+            () = more => {}
+            left = writer.run() => panic!("{left}"),
+        }
+    };
+    // The broker's start is a part of it.
+    let in_time = tokio::time::timeout(4 * PATIENCE, both).await;
+    in_time.unwrap_or_else(|_| panic!("it waits and goes on: {:?}", state.status()));
     assert_same(&log, rows(&database).await);
 }
