@@ -28,13 +28,13 @@ use tmomi_persist::writer::Record;
 use crate::servers;
 
 /// More than any of these tests needs.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What `act` gives, if it ends in time: it waits for nobody.
 fn soon<T: Send + 'static>(act: impl FnOnce() -> T + Send + 'static) -> T {
     let (sender, ended) = std::sync::mpsc::channel();
     std::thread::spawn(move || sender.send(act()));
-    ended.recv_timeout(Duration::from_secs(10)).expect("it waits for somebody")
+    ended.recv_timeout(PATIENCE).expect("it waits for somebody")
 }
 
 /// Time as it is.

@@ -24,6 +24,10 @@ use tmomi_persist::snapshot::Snapshots;
 
 use crate::sale::{START, layout_spec};
 
+/// More than any of these tests needs.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How often they look.
+const LOOK: Duration = Duration::from_millis(5);
 const SHOWTIME: ShowtimeId = ShowtimeId(1);
 
 /// Shows what the test sets.
@@ -108,7 +112,7 @@ impl Desk {
 #[track_caller]
 pub(crate) fn wait(shard: &Shard, seq: Seq) {
     shard.wake();
-    assert!(waited(shard, seq, Duration::from_secs(20)), "event {seq} is committed");
+    assert!(waited(shard, seq, PATIENCE), "event {seq} is committed");
 }
 
 /// Whether it was committed within the time.
@@ -122,11 +126,11 @@ pub(crate) fn waited(shard: &Shard, seq: Seq, most: Duration) -> bool {
 
 #[track_caller]
 pub(crate) fn until(what: &str, done: impl Fn() -> bool) {
-    for _ in 0..4_000 {
+    for _ in 0..PATIENCE.as_millis() / LOOK.as_millis() {
         if done() {
             return;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(LOOK);
     }
     panic!("it never came to pass: {what}");
 }

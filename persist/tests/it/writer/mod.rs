@@ -8,6 +8,7 @@ mod names;
 pub(crate) mod reconcile;
 mod server;
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::Path;
 use std::pin::pin;
@@ -83,7 +84,7 @@ impl Names for TwoHouses {
 }
 
 /// More than any of these tests needs.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 type TestWriter<K = SqlSink> = Writer<Shared, K, TwoHouses>;
 
@@ -193,38 +194,44 @@ pub(crate) fn assert_same(log: &MadeUp, (position, found): (Seq, Vec<String>)) {
 /// R8. Planted bug: commit the position apart. A kill between the two commits shows.
 #[tokio::test]
 async fn rows_are_the_fold_of_the_events_whatever_is_killed_when() {
+    let mut killed = BTreeMap::new();
     for seed in 0..4 {
         for database in databases().await {
-            killed_again_and_again(&database, seed).await;
+            *killed.entry(database.kind).or_insert(0) +=
+                killed_again_and_again(&database, seed).await;
         }
     }
+    // A poll is a step of the writer or a millisecond: on a slow machine a life has more of them,
+    // and a single house may have few lives.
+    assert!(killed.values().all(|lives| *lives > 8), "hardly one was killed: {killed:?}");
 }
 
-async fn killed_again_and_again(database: &Database, seed: u64) {
+/// Gives how many were killed.
+async fn killed_again_and_again(database: &Database, seed: u64) -> u32 {
     let (mut log, mut dice) = (MadeUp::new(), Dice(seed));
     log.grow(&mut dice, 150);
     let shared = Shared::of(&log);
-    let mut lives = 0;
+    let mut killed = 0;
     loop {
         let sink = open(database).await;
         let mut writer = writer(database.folder.path(), 40, &shared, sink);
-        let polls = 1 + dice.below(90);
+        // More and more, so that a slow database gets somewhere, too.
+        let polls = 1 + dice.below(90 + u64::from(killed));
         let life = killed_after(polls, try_until(&mut writer, log.last())).await;
         // The database may finish the commit of a writer that is dead already. The next one then
         // finds that the position has moved.
         let died = matches!(life, None | Some(Ok(()) | Err(WriterError::AnotherWriter(0))));
         assert!(died, "{}: {life:?}", database.kind);
         drop(writer);
-        lives += 1;
+        killed += u32::from(life.is_none());
         let found = rows(database).await;
         let done = found.0 == log.last();
         assert_same(&log, found);
         if done {
-            break;
+            return killed;
         }
-        assert!(lives < 2_000, "{}: the writer gets nowhere", database.kind);
+        assert!(killed < 2_000, "{}: the writer gets nowhere", database.kind);
     }
-    assert!(lives > 5, "{}: only {lives} lives, so nothing was killed", database.kind);
 }
 
 #[tokio::test]

@@ -108,7 +108,7 @@ pub(crate) async fn rows_seq(data: &Path) -> Option<u64> {
 /// Waits until the rows stand for everything that was sold by now.
 pub(crate) async fn rows_are_written(server: &Server, sale: &Sale) {
     let (_, seq) = seq_of(&sale.stats().await);
-    eventually("the rows follow", Duration::from_secs(20), async || {
+    eventually("the rows follow", Duration::from_secs(60), async || {
         (rows_seq(server.launch().data()).await? >= seq).then_some(())
     })
     .await;
@@ -255,7 +255,7 @@ impl Sale {
 
     async fn wait_on_sale(&self) {
         let path = self.path("");
-        super::eventually("the showtime is there", Duration::from_secs(10), async || {
+        super::eventually("the showtime is there", Duration::from_secs(60), async || {
             (self.admin.get(&path).await.status == 200).then_some(())
         })
         .await;
