@@ -12,7 +12,7 @@ use tmomi_persist::catalog::{CatalogError, NewUser, Noun, Role};
 use tmomi_persist::follower::SnapshotConfig;
 use tmomi_persist::journal::JournalConfig;
 use tmomi_persist::recovery::RecoveryError;
-use tmomi_persist::shard::{JOURNAL_DIR, LogConfig, OpenError, Shard, ShardConfig};
+use tmomi_persist::shard::{Admit, JOURNAL_DIR, LogConfig, OpenError, Shard, ShardConfig};
 use tmomi_persist::snapshot::SnapshotError;
 use tmomi_persist::writer::WriterHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -95,6 +95,7 @@ impl Running {
     async fn start(settings: Settings, folder: &Path) -> Result<Running, Failure> {
         let signals = Signals::listen()?;
         // First what fails without having touched anything.
+        check_admin(&settings)?;
         let limits = ConnectionLimits {
             total: settings.connections_max,
             per_address: settings.rate_limits.is_on().then_some(settings.address_connections_max),
@@ -160,12 +161,14 @@ async fn build(settings: Settings, folder: &Path) -> Result<Parts, Failure> {
     let places = Places::of(&settings, folder)?;
     let clock = Arc::new(SystemClock::start());
     let metrics = Arc::new(Metrics::new());
-    let shard = open_shard(&settings, folder, &clock, &metrics)?;
+    // First what may refuse: whoever opens the shard of a topic ends the reign of its owner.
     let catalog = places.open_catalog().await?;
-    let has_sold = shard.image().read().showtimes().len() > 0;
-    identity::check(folder, &catalog, &places.catalog, has_sold).await?;
+    let house = identity::check(folder, &catalog, &places.catalog).await?;
     let keyring = keys::load(&catalog, clock.now()).await;
     let keyring = keyring.map_err(|error| failed("load the signing keys", "the catalog", error))?;
+    let admit = house.admit();
+    let shard = open_shard(&settings, folder, &clock, &metrics, admit)?;
+    house.complete(&catalog, &places.catalog).await?;
     let epochs =
         Epochs::load(&catalog, shard.epoch(), shard.first()).await.map_err(catalog_failed)?;
     let no_thread = |error| failed("start threads", "the machine", error);
@@ -222,6 +225,7 @@ fn open_shard(
     folder: &Path,
     clock: &Arc<SystemClock>,
     metrics: &Arc<Metrics>,
+    admit: Admit,
 ) -> Result<Arc<Shard>, Failure> {
     let mut config = if settings.memory.is_on() {
         ShardConfig::memory()
@@ -240,6 +244,7 @@ fn open_shard(
         })
     };
     config.node = settings.node;
+    config.admit = admit;
     config.engine =
         EngineConfig { ring_slots: settings.ring_slots as usize, handles_max: HANDLES_MAX };
     let counted = Arc::clone(metrics);
@@ -280,6 +285,7 @@ fn shard_failed(error: &OpenError, folder: &Path, is_topic: bool) -> Failure {
         return Failure::Failed(hint);
     }
     match error {
+        OpenError::Refused(why) => Failure::Failed(why.clone()),
         OpenError::Recovery(RecoveryError::Journal(error)) => {
             crate::inspect::journal_failure(error)
         }
@@ -313,13 +319,18 @@ fn close(shard: Arc<Shard>) -> Result<(), Failure> {
     }
 }
 
+/// Whether the admin of the settings can be one.
+fn check_admin(settings: &Settings) -> Result<(), Failure> {
+    let Some(email) = &settings.admin_email.0 else { return Ok(()) };
+    crate::api::accounts::check_account(email, &settings.admin_password.0).map_err(|problem| {
+        Failure::Usage(format!("the admin's email and password: {}", problem.detail()))
+    })
+}
+
 /// Creates or updates the admin of the settings. One who is right already keeps his sessions.
 async fn set_admin(app: &App) -> Result<(), Failure> {
     let Some(email) = &app.settings.admin_email.0 else { return Ok(()) };
     let password = app.settings.admin_password.0.clone();
-    crate::api::accounts::check_account(email, &password).map_err(|problem| {
-        Failure::Usage(format!("the admin's email and password: {}", problem.detail()))
-    })?;
     let known = match app.catalog.user_by_email(email).await {
         Ok(user) => Some(user),
         Err(CatalogError::NotFound(Noun::User)) => None,

@@ -8,7 +8,7 @@ use tmomi_engine::event::Batch;
 use tmomi_engine::ids::{Epoch, Seq, TimeMs};
 use tmomi_engine::{Engine, EngineConfig, Keeper, Reject};
 
-use super::{JOURNAL_DIR, LogConfig, OpenError, SNAPSHOT_DIR};
+use super::{Admit, JOURNAL_DIR, LogConfig, OpenError, SNAPSHOT_DIR};
 use crate::clock::Clock;
 use crate::follower::Store;
 use crate::history::JournalHistory;
@@ -33,6 +33,7 @@ pub(super) struct Opening {
     pub(super) sizes: EngineConfig,
     pub(super) media: Arc<dyn Media>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) admit: Admit,
 }
 
 /// A reign whose first event is committed and in the image.
@@ -56,7 +57,7 @@ pub(super) struct WasRead {
 
 impl Opening {
     /// Brings the image back, builds the engine from it and commits the beginning of a reign.
-    pub(super) fn begin(self, mut log: LogConfig) -> Result<Begun, OpenError> {
+    pub(super) fn begin(mut self, mut log: LogConfig) -> Result<Begun, OpenError> {
         for _ in 0..OVERTAKEN_MAX {
             let again = log.again();
             match self.begin_once(log) {
@@ -74,10 +75,11 @@ impl Opening {
         Err(OpenError::Log(LogError::Fatal(why.into())))
     }
 
-    fn begin_once(&self, log: LogConfig) -> Result<Begun, OpenError> {
+    fn begin_once(&mut self, log: LogConfig) -> Result<Begun, OpenError> {
         let Restored { mut log, recovered, epoch_seen, store } =
             Restored::load(self.shard, log, Arc::clone(&self.media))?;
         let Recovered { mut image, snapshot, replayed, replayed_bytes: bytes } = recovered;
+        (self.admit)(&image).map_err(OpenError::Refused)?;
         let clock = not_before(Arc::clone(&self.clock), image.now());
         let (engine, mut keeper) = Engine::restore(self.sizes, &image, clock.now());
         let epoch = Epoch(epoch_seen.0 + 1);

@@ -84,6 +84,9 @@ pub enum LogConfig {
     Unread(Box<dyn Log>),
 }
 
+/// Says whether a reign may begin with what the log has, or why not.
+pub type Admit = Box<dyn FnMut(&Image) -> Result<(), String> + Send>;
+
 /// A shard to open.
 pub struct ShardConfig {
     /// Its number.
@@ -96,6 +99,9 @@ pub struct ShardConfig {
     pub media: Arc<dyn Media>,
     /// The sizes of the engine.
     pub engine: EngineConfig,
+    /// Asked when the log is read and before a reign begins, so before one that runs is ended. It
+    /// may be asked again, with a later image.
+    pub admit: Admit,
     /// Called after each commit, in the shard's thread.
     pub commit_hook: CommitHook,
     /// Batches that a watcher may be behind before it misses some.
@@ -111,6 +117,7 @@ impl ShardConfig {
             log,
             media: Arc::new(AheadDisk::default()),
             engine: EngineConfig::default(),
+            admit: Box::new(|_| Ok(())),
             commit_hook: Box::new(|_| {}),
             watcher_batches_max: WATCHER_BATCHES_MAX,
         }
@@ -138,6 +145,9 @@ pub enum OpenError {
     /// What is on the disk cannot be used.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
+    /// [`ShardConfig::admit`] says no.
+    #[error("{0}")]
+    Refused(String),
     /// The log does not take the first event.
     #[error("the log cannot be written: {0}")]
     Log(#[from] LogError),
@@ -209,8 +219,8 @@ impl Shard {
         config: ShardConfig,
         clock: Arc<dyn Clock>,
     ) -> Result<(Shard, Stages), OpenError> {
-        let ShardConfig { shard, node, log, media, engine: sizes, .. } = config;
-        let opening = Opening { shard, node, sizes, media, clock };
+        let ShardConfig { shard, node, log, media, engine: sizes, admit, .. } = config;
+        let opening = Opening { shard, node, sizes, media, clock, admit };
         let Begun { engine, keeper, clock, log, image, epoch, recovered, store } =
             opening.begin(log)?;
         let (first, WasRead { snapshot, replayed, bytes }) = (image.applied(), recovered);

@@ -8,6 +8,7 @@ use tmomi_engine::ids::Seq;
 use tmomi_persist::history::{History, JournalHistory};
 use tmomi_persist::kafka::{KafkaConfig, KafkaHistory};
 
+use crate::databases;
 use crate::servers::{self, Kind, Own};
 use crate::support::house::{self, Buyer, Sale};
 use crate::support::{Client, Launch, Server, eventually};
@@ -240,6 +241,33 @@ async fn a_topic_as_the_log_has_all_that_was_answered() {
     let server = launch.start();
     assert_eq!(sale.stats().await["sold"], 60);
     house::rows_are_written(&server, &sale).await;
+}
+
+/// R7: only who may serve ends the reign of the one who does. Planted bug: the shard is opened
+/// before the catalog.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_start_that_is_refused_leaves_the_owner_of_the_topic_alone() {
+    let (topic, database) = (topic("refused"), databases::mysql().await);
+    let launch = || launch("log", &servers::kafka(), &topic);
+    let owner = launch().set("TMOMI_DATABASE", database.url()).start();
+    let (sale, buyer) = (sale(&owner).await, house::buyer(&owner).await);
+    let refused = |launch: Launch, status: i32, word: &str| {
+        let (ended, said) = launch.start_refused();
+        assert_eq!(ended.code(), Some(status), "{said}");
+        assert!(said.contains(word), "{word} in {said}");
+    };
+    let database_url = database.url().replacen("root", "root:wrong", 1);
+    refused(launch().set("TMOMI_DATABASE", &database_url), 1, "Access denied");
+    refused(launch().set("TMOMI_DATABASE", database.url()), 1, "sell every seat twice");
+    refused(launch().set("TMOMI_ADMIN_PASSWORD", "short"), 2, "admin's email and password");
+    // A folder with a name, and a new database: only the log tells that it is not of this house.
+    let half = launch();
+    std::fs::create_dir_all(half.data()).expect("we own it");
+    std::fs::write(half.data().join("house"), "another").expect("we own it");
+    refused(half, 1, "is the database of none");
+    buy(&sale, &buyer, 0..3).await;
+    assert_eq!(ready(&owner).await, "ok\n");
+    owner.stop();
 }
 
 /// Planted bug: a commit waits for its broker for ever.
