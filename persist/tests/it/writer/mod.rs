@@ -7,6 +7,7 @@ pub(crate) mod log;
 mod names;
 pub(crate) mod reconcile;
 mod server;
+mod thread;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -414,33 +415,6 @@ async fn a_database_that_comes_and_goes_ends_with_the_same_rows() {
     }
 }
 
-#[tokio::test]
-async fn a_writer_on_its_thread_follows_and_stops() {
-    let (database, mut dice) = (sqlite("sales.db"), Dice(13));
-    let folder = database.folder.path();
-    let mut log = MadeUp::new();
-    log.grow(&mut dice, 10);
-    let shared = Shared::of(&log);
-    let sink = open(&database).await;
-    let handle = tmomi_persist::writer::spawn(writer(folder, 60, &shared, sink)).unwrap();
-    let reach = async |seq| {
-        while handle.state().position() < seq {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    reach(log.last()).await;
-    let known = log.records.len();
-    log.grow(&mut dice, 10);
-    shared.push(&log.records[known..]);
-    reach(log.last()).await;
-    assert_eq!(handle.state().status(), Status::Running);
-    let state = handle.state().clone();
-    handle.stop();
-    assert_eq!(state.status(), Status::Stopped);
-    assert!(state.rows() > 0);
-    assert_same(&log, rows(&database).await);
-}
-
 /// A database that cannot be opened at first holds nobody up; one of a newer version, or a file
 /// that is none, ends the writer. Planted bugs: the file is opened before the writer runs; garbage
 /// counts as away.
@@ -476,32 +450,4 @@ async fn a_writer_waits_for_its_file_and_leaves_one_of_a_newer_version_alone() {
     let mut writer = self::writer(folder, 60, &shared, SqlSink::at(&garbage, 0));
     let left = leaves(&mut writer).await;
     assert!(matches!(&left, WriterError::Unusable(why) if why.contains("garbage")), "{left}");
-}
-
-/// Planted bug: the state stays as it was before.
-#[tokio::test]
-async fn a_writer_that_panicked_is_not_at_work() {
-    struct Broken;
-    impl Source for Broken {
-        fn seek(&mut self, _: Stamp) -> Result<(), SourceError> {
-            panic!("a bug");
-        }
-        fn next(&mut self) -> Result<Option<Record>, SourceError> {
-            Ok(None)
-        }
-    }
-    let database = sqlite("sales.db");
-    let dead = DeadLetters::new(database.folder.path().join("dead"));
-    let sink = open(&database).await;
-    let writer = Writer::new(config(60), Broken, sink, TwoHouses::new(), dead, clock());
-    let state = writer.state();
-    let handle = tmomi_persist::writer::spawn(writer).unwrap();
-    let ended = async {
-        while state.status() == Status::Running {
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
-    };
-    tokio::time::timeout(PATIENCE, ended).await.expect("it is not at work");
-    handle.stop();
-    assert_eq!(state.status(), Status::Failed(WriterError::Panicked));
 }
