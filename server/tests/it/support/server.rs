@@ -23,8 +23,9 @@ pub(crate) const ADMIN_PASSWORD: &str = "a-long-enough-secret";
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// Servers listen below the ports that the system gives to outgoing connections, so that a
-/// restarted server finds its port free.
-const PORTS: std::ops::Range<u32> = 10_000..32_000;
+/// restarted server finds its port free, and below those of `.ci/services`, whose servers come back
+/// to their ports, too.
+const PORTS: std::ops::Range<u32> = 10_000..20_000;
 
 /// How a server is to be started.
 #[derive(Clone)]
