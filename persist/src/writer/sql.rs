@@ -69,7 +69,7 @@ impl SqlSink {
     async fn pool(&mut self) -> Result<&AnyPool, OpenError> {
         let pool = match self.pool.take() {
             Some(pool) => pool,
-            None => self.place.open(Part::Sales, 1).await?,
+            None => answer(self.place.dialect(), self.place.open(Part::Sales, 1)).await?,
         };
         Ok(self.pool.insert(pool))
     }
@@ -178,16 +178,16 @@ impl SqlSink {
 
 /// An answer of a server within [`ANSWER_WAIT`]. A file has no such limit: nobody is silent there
 /// but the disk, and what it was asked goes on behind the back of whoever gives up.
-async fn answer<T>(
+async fn answer<T, E: From<sqlx::Error>>(
     dialect: Dialect,
-    asked: impl Future<Output = Result<T, sqlx::Error>>,
-) -> Result<T, sqlx::Error> {
+    asked: impl Future<Output = Result<T, E>>,
+) -> Result<T, E> {
     if dialect == Dialect::Sqlite {
         return asked.await;
     }
     tokio::time::timeout(ANSWER_WAIT, asked).await.unwrap_or_else(|_| {
         let text = format!("no answer for {} s", ANSWER_WAIT.as_secs());
-        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)))
+        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)).into())
     })
 }
 
