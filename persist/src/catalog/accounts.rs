@@ -123,7 +123,7 @@ impl Catalog {
     /// `NotFound` or `Unavailable`.
     pub async fn user(&self, id: BuyerId) -> Result<User, CatalogError> {
         let query = sqlx::query("SELECT * FROM users WHERE user_id = ?").bind(sql(id.0));
-        let row = query.fetch_optional(&self.readers).await?;
+        let row = query.fetch_optional(&mut self.read().await?).await?;
         Ok(user(&row.ok_or(CatalogError::NotFound(Noun::User))?)?)
     }
 
@@ -134,7 +134,7 @@ impl Catalog {
     /// `NotFound` or `Unavailable`.
     pub async fn user_by_email(&self, email: &str) -> Result<User, CatalogError> {
         let query = sqlx::query("SELECT * FROM users WHERE email_folded = ?").bind(folded(email));
-        let row = query.fetch_optional(&self.readers).await?;
+        let row = query.fetch_optional(&mut self.read().await?).await?;
         Ok(user(&row.ok_or(CatalogError::NotFound(Noun::User))?)?)
     }
 
@@ -153,7 +153,7 @@ impl Catalog {
                 list.push_bind(sql(user.0));
             }
             query.push(")");
-            for row in query.build().fetch_all(&self.readers).await? {
+            for row in query.build().fetch_all(&mut self.read().await?).await? {
                 known.push(BuyerId(number(&row, "user_id")?));
             }
         }
@@ -168,7 +168,7 @@ impl Catalog {
     /// `Unavailable`.
     pub async fn signing_keys(&self) -> Result<Vec<SigningKey>, CatalogError> {
         let query = sqlx::query("SELECT * FROM signing_keys ORDER BY created_at DESC, kid");
-        let rows = query.fetch_all(&self.readers).await?;
+        let rows = query.fetch_all(&mut self.read().await?).await?;
         let key = |row: &Row| {
             Ok(SigningKey {
                 kid: row.try_get("kid")?,

@@ -1,7 +1,6 @@
 //! One transaction of the catalog, and the answers that an idempotency key finds again.
 
-use sqlx::any::Any;
-use sqlx::{Row as _, Transaction};
+use sqlx::Row as _;
 use tmomi_engine::ids::TimeMs;
 
 use super::{Catalog, CatalogError, Conn, Dialect, Row, small, sql, sql_time, unreadable};
@@ -57,7 +56,7 @@ pub enum Known {
 /// changes nothing. Only one can be open at a time, so it must not wait for anything else.
 #[derive(Debug)]
 pub struct Change {
-    tx: Transaction<'static, Any>,
+    conn: Conn,
     call: Option<Call>,
 }
 
@@ -70,16 +69,16 @@ impl Catalog {
     pub async fn change(&self) -> Result<Change, CatalogError> {
         // What a change has read stays so until it is done: it has its turn from the start. A file
         // knows one writer at a time; on a server a row that all changes lock stands for it.
-        let tx = match self.dialect {
-            Dialect::Sqlite => self.writer.begin_with("BEGIN IMMEDIATE").await?,
+        let mut conn = Conn::of(&self.writer, self.dialect).await?;
+        match self.dialect {
+            Dialect::Sqlite => conn.begin("BEGIN IMMEDIATE").await?,
             Dialect::MySql => {
-                let mut tx = self.writer.begin().await?;
+                conn.begin("BEGIN").await?;
                 let turn = "SELECT value FROM settings WHERE name = 'turn' FOR UPDATE";
-                sqlx::query(turn).fetch_one(&mut *tx).await?;
-                tx
+                sqlx::query(turn).fetch_one(&mut conn).await?;
             }
-        };
-        Ok(Change { tx, call: None })
+        }
+        Ok(Change { conn, call: None })
     }
 
     /// Begins the change that `call` asks for, unless it is done already.
@@ -104,7 +103,7 @@ impl Catalog {
     ///
     /// [`CatalogError::Unavailable`].
     pub async fn known(&self, call: &Call) -> Result<Known, CatalogError> {
-        known(&mut *self.read().await?, call).await
+        known(&mut self.read().await?, call).await
     }
 
     /// The hashes of all keys of a user that stand for something at `now`.
@@ -118,7 +117,7 @@ impl Catalog {
         )
         .bind(sql(scope))
         .bind(sql_time(kept_from(now)))
-        .fetch_all(&self.readers)
+        .fetch_all(&mut self.read().await?)
         .await?;
         let hash = |row: &Row| {
             let bytes: &[u8] = row.try_get("key_hash")?;
@@ -154,7 +153,7 @@ fn kept_from(now: TimeMs) -> TimeMs {
 
 impl Change {
     pub(super) fn conn(&mut self) -> &mut Conn {
-        &mut self.tx
+        &mut self.conn
     }
 
     /// Makes the change durable, and with it `answer` if the change has a [`Call`].
@@ -180,7 +179,7 @@ impl Change {
                 .execute(self.conn())
                 .await?;
         }
-        Ok(self.tx.commit().await?)
+        Ok(self.conn.commit().await?)
     }
 
     /// Makes the change durable and remembers no answer.
@@ -189,7 +188,7 @@ impl Change {
     ///
     /// As [`commit`](Self::commit).
     pub async fn commit_unanswered(self) -> Result<(), CatalogError> {
-        Ok(self.tx.commit().await?)
+        Ok(self.conn.commit().await?)
     }
 
     /// Forgets the answers that are past their time at `now`; gives how many.
@@ -200,6 +199,16 @@ impl Change {
     pub async fn forget_answers(&mut self, now: TimeMs) -> Result<u64, CatalogError> {
         let query = sqlx::query("DELETE FROM idempotent_calls WHERE answered_at <= ?");
         Ok(query.bind(sql_time(kept_from(now))).execute(self.conn()).await?.rows_affected())
+    }
+
+    /// The value of a setting of this house, which stays so until the change is done.
+    ///
+    /// # Errors
+    ///
+    /// [`CatalogError::Unavailable`].
+    pub async fn setting(&mut self, name: &str) -> Result<Option<String>, CatalogError> {
+        let query = sqlx::query_scalar("SELECT value FROM settings WHERE name = ?");
+        Ok(query.bind(name).fetch_optional(self.conn()).await?)
     }
 
     /// Sets a setting of this house.

@@ -17,18 +17,20 @@
 
 mod accounts;
 mod change;
+mod conn;
 mod sessions;
 mod shows;
 mod showtimes;
 mod venues;
 
-use sqlx::any::{Any, AnyRow};
-use sqlx::pool::PoolConnection;
-use sqlx::{AnyConnection, AnyPool};
+use sqlx::AnyPool;
+use sqlx::any::AnyRow;
 use tmomi_engine::ids::TimeMs;
 
 pub use crate::database::OpenError;
 use crate::database::{Dialect, Part, Place};
+
+use conn::Conn;
 
 pub use accounts::{NewUser, Role, Rotation, SigningKey, User};
 pub use change::{Answer, Begun, CALL_KEPT_MS, Call, Change, Known};
@@ -43,6 +45,7 @@ pub const LIST_ITEMS_MAX: u32 = 1_000;
 /// Connections that read. Each is a thread of SQLite's; more than the cores of a small machine
 /// would only take turns.
 const READERS: u32 = 4;
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -157,7 +160,6 @@ pub struct Catalog {
     readers: AnyPool,
 }
 
-type Conn = AnyConnection;
 type Row = AnyRow;
 
 impl Catalog {
@@ -186,11 +188,11 @@ impl Catalog {
     /// [`CatalogError::Unavailable`].
     pub async fn setting(&self, name: &str) -> Result<Option<String>, CatalogError> {
         let query = sqlx::query_scalar("SELECT value FROM settings WHERE name = ?");
-        Ok(query.bind(name).fetch_optional(&self.readers).await?)
+        Ok(query.bind(name).fetch_optional(&mut self.read().await?).await?)
     }
 
-    async fn read(&self) -> Result<PoolConnection<Any>, CatalogError> {
-        Ok(self.readers.acquire().await?)
+    async fn read(&self) -> Result<Conn, CatalogError> {
+        Ok(Conn::of(&self.readers, self.dialect).await?)
     }
 }
 

@@ -30,7 +30,7 @@ impl Catalog {
                     (SELECT user_id FROM refresh_tokens WHERE family = ? LIMIT 1)",
         )
         .bind(sql(family.0))
-        .fetch_optional(&self.readers)
+        .fetch_optional(&mut self.read().await?)
         .await?;
         Ok(row.as_ref().map(user).transpose()?)
     }

@@ -114,7 +114,7 @@ impl Catalog {
     ///
     /// `NotFound` or `Unavailable`.
     pub async fn show(&self, id: ShowId) -> Result<Show, CatalogError> {
-        find_show(&mut *self.read().await?, id).await
+        find_show(&mut self.read().await?, id).await
     }
 
     /// The shows by number, as organisers see them.
@@ -129,7 +129,7 @@ impl Catalog {
         )
         .bind(sql(page.after))
         .bind(page.rows())
-        .fetch_all(&self.readers)
+        .fetch_all(&mut self.read().await?)
         .await?;
         let shows = rows.iter().map(show).collect::<Result<_, _>>()?;
         Ok(page.list(shows, |show| show.show_id.0))
@@ -160,7 +160,7 @@ impl Catalog {
         .bind(&*pattern)
         .bind(&*pattern)
         .bind(page.rows())
-        .fetch_all(&self.readers)
+        .fetch_all(&mut self.read().await?)
         .await?;
         let cards = rows.iter().map(card).collect::<Result<_, _>>()?;
         Ok(page.list(cards, |card| card.show_id.0))

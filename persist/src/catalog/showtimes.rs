@@ -142,7 +142,7 @@ impl Catalog {
     ///
     /// `NotFound` or `Unavailable`.
     pub async fn showtime(&self, id: ShowtimeId) -> Result<Showtime, CatalogError> {
-        find_showtime(&mut *self.read().await?, id).await
+        find_showtime(&mut self.read().await?, id).await
     }
 
     /// One showtime, also if it is no longer in the catalog: the log may still speak of it.
@@ -157,7 +157,7 @@ impl Catalog {
              WHERE t.showtime_id = ?",
         )
         .bind(i64::from(id.0))
-        .fetch_all(&self.readers)
+        .fetch_all(&mut self.read().await?)
         .await?;
         showtimes(&rows)?.pop().ok_or(CatalogError::NotFound(Noun::Showtime))
     }
@@ -177,7 +177,7 @@ impl Catalog {
         )
         .bind(sql(page.after))
         .bind(page.rows())
-        .fetch_all(&self.readers)
+        .fetch_all(&mut self.read().await?)
         .await?;
         Ok(page.list(showtimes(&rows)?, |showtime| showtime.showtime_id.0.into()))
     }
@@ -195,7 +195,7 @@ impl Catalog {
              ORDER BY t.starts_at, t.showtime_id",
         )
         .bind(sql(show.0))
-        .fetch_all(&self.readers)
+        .fetch_all(&mut self.read().await?)
         .await?;
         Ok(showtimes(&rows)?)
     }

@@ -7,7 +7,7 @@ use super::{
     Catalog, CatalogError, Change, Conn, List, Noun, Page, PlanId, Row, VenueId, folded, number,
     small, sql, sql_time,
 };
-use crate::database::inserted_number;
+use crate::database::{PLAN_BYTES_MAX, inserted_number};
 
 /// A venue.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl Catalog {
     ///
     /// `NotFound` or `Unavailable`.
     pub async fn venue(&self, id: VenueId) -> Result<Venue, CatalogError> {
-        find_venue(&mut *self.read().await?, id).await
+        find_venue(&mut self.read().await?, id).await
     }
 
     /// The venues by number.
@@ -99,7 +99,7 @@ impl Catalog {
         )
         .bind(sql(page.after))
         .bind(page.rows())
-        .fetch_all(&self.readers)
+        .fetch_all(&mut self.read().await?)
         .await?;
         let venues = rows.iter().map(venue).collect::<Result<_, _>>()?;
         Ok(page.list(venues, |venue| venue.venue_id.0))
@@ -112,7 +112,8 @@ impl Catalog {
     /// `NotFound` or `Unavailable`.
     pub async fn plan(&self, id: PlanId) -> Result<StoredPlan, CatalogError> {
         let query = sqlx::query("SELECT body, seats FROM plans WHERE plan_id = ?").bind(sql(id.0));
-        let row = query.fetch_optional(&self.readers).await?;
+        let mut conn = self.read().await?;
+        let row = query.fetch_optional(conn.carrying(PLAN_BYTES_MAX)).await?;
         let row = row.ok_or(CatalogError::NotFound(Noun::Plan))?;
         Ok(StoredPlan { plan_id: id, body: row.try_get("body")?, seats: small(&row, "seats")? })
     }
@@ -190,7 +191,7 @@ impl Change {
             .bind(body)
             .bind(i64::from(seats))
             .bind(sql_time(at))
-            .execute(self.conn())
+            .execute(self.conn().carrying(PLAN_BYTES_MAX))
             .await?;
         let plan = inserted_number(self.conn(), done).await?;
         let query = sqlx::query("UPDATE venues SET plan_id = ? WHERE venue_id = ?");

@@ -12,20 +12,24 @@ mod file;
 mod migrations;
 mod server;
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sqlx::any::{Any, AnyPoolOptions};
 use sqlx::migrate::MigrateError;
-use sqlx::{AnyConnection, AnyPool, Connection as _, Executor as _};
+use sqlx::{AnyPool, Connection as _, Executor};
 
 pub(crate) use file::is_no_database;
 pub(crate) use migrations::Part;
-pub(crate) use server::is_bad_value;
 pub use server::{BadUrl, Server};
+pub(crate) use server::{PLAN_BYTES_MAX, is_bad_value};
 
 /// How long a statement waits for another process that writes, and a caller for a connection.
 const WAIT: Duration = Duration::from_secs(5);
+
+/// How long a server may take to be opened, its tables made included.
+const OPEN_WAIT: Duration = Duration::from_secs(60);
 
 /// Where a database is.
 #[derive(Clone, Debug)]
@@ -119,6 +123,10 @@ impl Place {
     ///
     /// [`OpenError`]; a database of a newer version is left as it is.
     pub(crate) async fn open(&self, part: Part, connections: u32) -> Result<AnyPool, OpenError> {
+        self.in_time(self.open_now(part, connections)).await
+    }
+
+    async fn open_now(&self, part: Part, connections: u32) -> Result<AnyPool, OpenError> {
         let pool = self.pool(connections, Access::Write).await?;
         let migrations = migrations::of(part, self.dialect());
         let migrated = migrations.run(&pool).await;
@@ -138,7 +146,21 @@ impl Place {
     ///
     /// [`OpenError`].
     pub(crate) async fn readers(&self, connections: u32) -> Result<AnyPool, OpenError> {
-        self.pool(connections, Access::Read).await
+        self.in_time(self.pool(connections, Access::Read)).await
+    }
+
+    /// A server that takes connections and says nothing is not waited for.
+    async fn in_time<T>(
+        &self,
+        opening: impl Future<Output = Result<T, OpenError>>,
+    ) -> Result<T, OpenError> {
+        match self {
+            Place::File(_) => opening.await,
+            Place::Server(server) => {
+                let opened = tokio::time::timeout(OPEN_WAIT, opening).await;
+                opened.unwrap_or_else(|_| Err(server.explain(no_answer(OPEN_WAIT))))
+            }
+        }
     }
 
     /// A pool of connections. One is given up when it is of no use any more: when a COMMIT fails
@@ -195,9 +217,15 @@ impl Place {
     }
 }
 
+/// The error of a server that has said nothing for `limit`.
+pub(crate) fn no_answer(limit: Duration) -> sqlx::Error {
+    let text = format!("no answer for {} s", limit.as_secs());
+    sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text))
+}
+
 /// The number that the database gave the row which `done` has inserted.
 pub(crate) async fn inserted_number(
-    conn: &mut AnyConnection,
+    conn: impl Executor<'_, Database = Any>,
     done: sqlx::any::AnyQueryResult,
 ) -> Result<i64, sqlx::Error> {
     match done.last_insert_id() {

@@ -26,7 +26,7 @@ pub(super) const READ_ONLY: &str = "SET SESSION TRANSACTION READ ONLY";
 const MYSQL_MIN: (u32, u32) = (8, 0);
 const MARIADB_MIN: (u32, u32) = (10, 6);
 /// A seating plan is stored in one statement, of at most so many bytes.
-const PACKET_BYTES_NEEDED: i64 = 64 << 20;
+pub(crate) const PLAN_BYTES_MAX: u32 = 64 << 20;
 /// The collation of every column of text: names are what they are, byte for byte.
 const COLLATION: &str = "utf8mb4_bin";
 
@@ -103,7 +103,7 @@ impl Server {
             return Err(self.refused(what));
         }
         let packet: i64 = row.try_get(2)?;
-        if packet < PACKET_BYTES_NEEDED {
+        if packet < PLAN_BYTES_MAX.into() {
             tracing::warn!(
                 server = %self, max_allowed_packet = packet,
                 "seating plans larger than this cannot be stored; set max_allowed_packet to 64M"

@@ -1,7 +1,6 @@
 //! Rows in a SQL database: a SQLite file, MySQL, or MariaDB.
 
 use std::collections::HashMap;
-use std::io;
 use std::ops::DerefMut as _;
 use std::sync::Arc;
 use std::time::Duration;
@@ -69,7 +68,7 @@ impl SqlSink {
     async fn pool(&mut self) -> Result<&AnyPool, OpenError> {
         let pool = match self.pool.take() {
             Some(pool) => pool,
-            None => answer(self.place.dialect(), self.place.open(Part::Sales, 1)).await?,
+            None => self.place.open(Part::Sales, 1).await?,
         };
         Ok(self.pool.insert(pool))
     }
@@ -178,17 +177,15 @@ impl SqlSink {
 
 /// An answer of a server within [`ANSWER_WAIT`]. A file has no such limit: nobody is silent there
 /// but the disk, and what it was asked goes on behind the back of whoever gives up.
-async fn answer<T, E: From<sqlx::Error>>(
+async fn answer<T>(
     dialect: Dialect,
-    asked: impl Future<Output = Result<T, E>>,
-) -> Result<T, E> {
+    asked: impl Future<Output = Result<T, sqlx::Error>>,
+) -> Result<T, sqlx::Error> {
     if dialect == Dialect::Sqlite {
         return asked.await;
     }
-    tokio::time::timeout(ANSWER_WAIT, asked).await.unwrap_or_else(|_| {
-        let text = format!("no answer for {} s", ANSWER_WAIT.as_secs());
-        Err(sqlx::Error::Io(io::Error::new(io::ErrorKind::TimedOut, text)).into())
-    })
+    let answer = tokio::time::timeout(ANSWER_WAIT, asked).await;
+    answer.unwrap_or_else(|_| Err(database::no_answer(ANSWER_WAIT)))
 }
 
 impl Sink for SqlSink {

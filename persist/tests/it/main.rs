@@ -20,5 +20,6 @@ mod schema;
 mod servers;
 mod services;
 mod shard;
+mod silence;
 mod snapshot;
 mod writer;
