@@ -2,7 +2,7 @@
 //! another.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tmomi_engine::ids::Seq;
 
@@ -47,16 +47,16 @@ impl JournalSource {
 }
 
 impl Source for JournalSource {
-    /// The reign of `after` is not looked at: its segment need not be there any more.
     fn seek(&mut self, after: Stamp) -> Result<(), SourceError> {
-        let after = after.seq;
         self.reader = None;
+        let (stamp, after) = (after, after.seq);
         let committed = (self.committed)();
         if after > committed {
             // Rows follow what is committed, so this is the database of another journal.
             let reason = format!("rows stand for event {after}, the journal ends at {committed}");
             return Err(SourceError::Unreadable { seq: after, reason, bytes: Vec::new() });
         }
+        must_have(&self.dir, stamp)?;
         let reader = Reader::open(&self.dir, after).map_err(|e| refuse(e, after.next()))?;
         self.reader = Some(reader);
         Ok(())
@@ -102,26 +102,11 @@ impl JournalTail {
 
 impl Source for JournalTail {
     fn seek(&mut self, after: Stamp) -> Result<(), SourceError> {
-        let Stamp { epoch, seq: after } = after;
         (self.reader, self.last) = (None, None);
-        let refused = |error| refuse(error, after.next());
-        if after > Seq(0) {
-            let mut reader = Reader::open(&self.dir, Seq(after.0 - 1)).map_err(refused)?;
-            let dir = self.dir.display();
-            let wrong = match reader.read_written().map_err(refused)? {
-                Some(frame) if frame.epoch == epoch => None,
-                Some(Frame { epoch: other, .. }) => Some(format!("has it in epoch {other}")),
-                None => Some("ends before it".to_owned()),
-            };
-            if let Some(wrong) = wrong {
-                let reason = format!(
-                    "rows stand for event {after} of epoch {epoch}, {dir} {wrong}: the rows are \
-                     those of another log"
-                );
-                return Err(SourceError::Unreadable { seq: after, reason, bytes: Vec::new() });
-            }
-        }
-        self.reader = Some(Reader::open(&self.dir, after).map_err(refused)?);
+        must_have(&self.dir, after)?;
+        let after = after.seq;
+        let reader = Reader::open(&self.dir, after).map_err(|e| refuse(e, after.next()))?;
+        self.reader = Some(reader);
         Ok(())
     }
 
@@ -145,6 +130,30 @@ impl Source for JournalTail {
         let first = last.batch.first_seq().unwrap_or_default();
         record(last, self.shard, first).map(Some)
     }
+}
+
+/// The event that the rows stand for is in the journal, and of the same reign: or else they are
+/// those of another log.
+fn must_have(dir: &Path, after: Stamp) -> Result<(), SourceError> {
+    let Stamp { epoch, seq } = after;
+    if seq == Seq(0) {
+        return Ok(());
+    }
+    let found = Reader::open(dir, Seq(seq.0 - 1)).and_then(|mut reader| reader.read_written());
+    let wrong = match found {
+        Ok(Some(frame)) if frame.epoch == epoch => return Ok(()),
+        Ok(Some(frame)) => format!("has it in epoch {}", frame.epoch),
+        Ok(None) => "ends before it".to_owned(),
+        // Its segment need not be there any more: the rows have it.
+        Err(JournalError::Removed { .. }) => return Ok(()),
+        Err(error) => return Err(refuse(error, seq.next())),
+    };
+    let reason = format!(
+        "rows stand for event {seq} of epoch {epoch}, {} {wrong}: the rows are those of another \
+         log",
+        dir.display()
+    );
+    Err(SourceError::Unreadable { seq, reason, bytes: Vec::new() })
 }
 
 fn record(frame: Frame, shard: u32, next: Seq) -> Result<Record, SourceError> {

@@ -121,5 +121,9 @@ async fn the_journal_of_another_process_is_followed_to_its_last_frame() {
     for (epoch, seq) in [(epoch, log.last().next()), (Epoch(epoch.0 + 1), seq)] {
         let wrong = other.seek(Stamp { epoch, seq });
         assert!(matches!(wrong, Err(SourceError::Unreadable { .. })), "{wrong:?}");
+        let last = log.last();
+        let mut of_server = JournalSource::new(folder.path().to_owned(), 0, move || last);
+        let wrong = of_server.seek(Stamp { epoch, seq });
+        assert!(matches!(wrong, Err(SourceError::Unreadable { .. })), "{wrong:?}");
     }
 }
