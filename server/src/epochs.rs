@@ -12,6 +12,16 @@ const SETTING: &str = "epoch_starts";
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Epochs(Vec<(Seq, Epoch)>);
 
+/// Whether a reign of this house is known. Then its log has events.
+///
+/// # Errors
+///
+/// The catalog's.
+pub(crate) async fn has_begun(catalog: &Catalog) -> Result<bool, CatalogError> {
+    let known = catalog.setting(SETTING).await?.unwrap_or_default();
+    Ok(!Epochs::read(&known).0.is_empty())
+}
+
 impl Epochs {
     /// Loads the beginnings and adds the one of this process: `epoch` began with event `first`.
     /// To be called before anybody is answered.

@@ -13,8 +13,8 @@ use tmomi_persist::writer::reconcile::{self, Mode, Past, ReconcileError, Report}
 use crate::cli::{Failure, say};
 use crate::config::Settings;
 use crate::inspect::{journal_dir, journal_failure, snapshot_failure};
-use crate::kafka;
 use crate::rows::Places;
+use crate::{identity, kafka};
 
 /// The shard of this process.
 const SHARD: u32 = 0;
@@ -45,6 +45,7 @@ pub(crate) fn run(settings: &Settings, wish: Reconcile) -> Result<(), Failure> {
     let runtime = runtime.map_err(|error| Failure::Failed(format!("no thread: {error}")))?;
     let report = runtime.block_on(async {
         let catalog = places.open_catalog().await?;
+        identity::check_rows(&settings.data, &catalog, &places.catalog).await?;
         let mut names = CatalogNames::new(catalog.clone());
         let tell = &mut |difference: &reconcile::Difference| say(&difference.to_string());
         let done = reconcile::reconcile(&places.rows, SHARD, &past, &mut names, mode, tell).await;

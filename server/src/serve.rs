@@ -8,11 +8,14 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tmomi_engine::EngineConfig;
+use tmomi_engine::ids::Seq;
 use tmomi_persist::catalog::{CatalogError, NewUser, Noun, Role};
 use tmomi_persist::follower::SnapshotConfig;
 use tmomi_persist::journal::JournalConfig;
 use tmomi_persist::recovery::RecoveryError;
-use tmomi_persist::shard::{Admit, JOURNAL_DIR, LogConfig, OpenError, Shard, ShardConfig};
+use tmomi_persist::shard::{
+    Admit, JOURNAL_DIR, LogConfig, OpenError, SNAPSHOT_DIR, Shard, ShardConfig,
+};
 use tmomi_persist::snapshot::SnapshotError;
 use tmomi_persist::writer::WriterHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -25,7 +28,7 @@ use crate::app::{App, AppState, min_seq_places};
 use crate::cli::{Failure, say};
 use crate::clock::SystemClock;
 use crate::config::Settings;
-use crate::epochs::Epochs;
+use crate::epochs::{self, Epochs};
 use crate::front::Front;
 use crate::halls::Halls;
 use crate::handles::{HANDLES_MAX, Handles};
@@ -166,7 +169,11 @@ async fn build(settings: Settings, folder: &Path) -> Result<Parts, Failure> {
     let house = identity::check(folder, &catalog, &places.catalog).await?;
     let keyring = keys::load(&catalog, clock.now()).await;
     let keyring = keyring.map_err(|error| failed("load the signing keys", "the catalog", error))?;
-    let admit = house.admit();
+    let has_begun = epochs::has_begun(&catalog).await.map_err(catalog_failed)?;
+    let admit = admit(house.admit(), has_begun && !settings.memory.is_on());
+    if has_begun && settings.kafka != KafkaUse::Log {
+        must_have_log(folder)?;
+    }
     let shard = open_shard(&settings, folder, &clock, &metrics, admit)?;
     house.complete(&catalog, &places.catalog).await?;
     let epochs =
@@ -258,15 +265,37 @@ fn open_shard(
     Ok(Arc::new(shard))
 }
 
+/// A house that has begun has events: without them every seat would be sold once more.
+fn admit(mut of_house: Admit, has_begun: bool) -> Admit {
+    Box::new(move |image| {
+        if has_begun && image.applied() == Seq(0) {
+            return Err(no_log("the topic is empty"));
+        }
+        of_house(image)
+    })
+}
+
+/// The same of a folder, before anything is made in it.
+fn must_have_log(folder: &Path) -> Result<(), Failure> {
+    let journal = folder.join(JOURNAL_DIR);
+    if has_files(&journal)? || has_files(&folder.join(SNAPSHOT_DIR))? {
+        return Ok(());
+    }
+    Err(Failure::Failed(no_log(&format!("there is no {}", journal.display()))))
+}
+
+fn no_log(what: &str) -> String {
+    format!(
+        "this house has sold, its log would tell what, and {what}: check kafka, kafka_topic and \
+         data; if the log is lost and every seat is to be sold anew, say so in the catalog: DELETE \
+         FROM settings WHERE name = 'epoch_starts'"
+    )
+}
+
 /// A topic that is the log knows nothing of a journal in the folder: what only that one has would
 /// be sold again.
 fn no_journal_beside(journal: &Path) -> Result<(), Failure> {
-    let is_empty = match std::fs::read_dir(journal) {
-        Ok(mut files) => files.next().is_none(),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => true,
-        Err(error) => return Err(failed("read", &journal.display().to_string(), error)),
-    };
-    if is_empty {
+    if !has_files(journal)? {
         return Ok(());
     }
     let journal = journal.display();
@@ -275,6 +304,14 @@ fn no_journal_beside(journal: &Path) -> Result<(), Failure> {
          kafka = stream until tmomi_stream_lag_events is 0, stop it, and move {journal} out of the \
          folder"
     )))
+}
+
+fn has_files(folder: &Path) -> Result<bool, Failure> {
+    match std::fs::read_dir(folder) {
+        Ok(mut files) => Ok(files.next().is_some()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(failed("read", &folder.display().to_string(), error)),
+    }
 }
 
 fn shard_failed(error: &OpenError, folder: &Path, is_topic: bool) -> Failure {

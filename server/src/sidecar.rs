@@ -14,6 +14,7 @@ use tokio::net::TcpListener;
 use crate::cli::{Failure, say};
 use crate::clock::SystemClock;
 use crate::config::Settings;
+use crate::identity;
 use crate::kafka::{self, KafkaUse};
 use crate::metrics;
 use crate::rows::{self, DEAD_LETTERS_DIR, Output, Places};
@@ -46,7 +47,12 @@ async fn until_stopped(settings: Settings) -> Result<(), Failure> {
     let inside = listen(&settings).await?;
     // What is wrong with it is said at once.
     tokio::select! {
-        catalog = open_catalog(&places) => rows::close(&catalog?).await,
+        catalog = open_catalog(&places) => {
+            let catalog = catalog?;
+            let checked = identity::check_rows(&settings.data, &catalog, &places.catalog).await;
+            rows::close(&catalog).await;
+            checked?;
+        }
         () = signals.next() => return Ok(()),
     }
     let into = places.rows.to_string();

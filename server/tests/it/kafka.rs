@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use sqlx::{Connection as _, Executor as _, SqliteConnection};
 use tmomi_engine::event::EventWords;
 use tmomi_engine::ids::Seq;
 use tmomi_persist::history::{History, JournalHistory};
@@ -101,6 +102,38 @@ fn set_record_bytes(topic: &str, bytes: u32) {
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
 }
 
+/// Says, as an operator does, that the house has no log any more.
+async fn begin_anew(launch: &Launch) {
+    let url = format!("sqlite://{}", launch.data().join("catalog.db").display());
+    let mut conn = SqliteConnection::connect(&url).await.expect("a catalog");
+    let words = "DELETE FROM settings WHERE name = 'epoch_starts'";
+    let done = conn.execute(words).await.expect("it is a table");
+    assert_eq!(done.rows_affected(), 1);
+    conn.close().await.expect("it is written");
+}
+
+/// R1: without its log a house would sell every seat again. Planted bug: an empty log is that of a
+/// new house.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_house_is_not_started_without_its_log() {
+    let topic = topic("missing");
+    let server = launch("log", &servers::kafka(), &topic).start();
+    let (sale, buyer) = (sale(&server).await, house::buyer(&server).await);
+    buy(&sale, &buyer, 0..2).await;
+    let launch = server.stop();
+    // As before the first snapshot.
+    std::fs::remove_dir_all(launch.data().join("snapshots")).expect("they were there");
+    for (name, value) in [("TMOMI_KAFKA", "off"), ("TMOMI_KAFKA_TOPIC", &format!("{topic}-typo"))] {
+        let (status, said) = launch.clone().set(name, value).start_refused();
+        assert_eq!(status.code(), Some(1), "{said}");
+        assert!(said.contains("this house has sold") && said.contains("kafka_topic"), "{said}");
+    }
+    let server = launch.start();
+    assert_eq!(buyer.seats_owned().await.len(), 2);
+    buy(&sale, &buyer, 2..3).await;
+    server.stop();
+}
+
 /// A plan of so many sections, with a place each.
 fn sections(count: usize) -> serde_json::Value {
     let section = |n| json!({ "name": format!("S{n}"), "tier": "Standing", "places": 1 });
@@ -160,6 +193,7 @@ async fn a_row_that_the_topic_does_not_take_ends_no_start() {
         std::fs::remove_dir_all(launch.data().join(gone)).expect("it is there");
     }
     std::fs::remove_file(launch.data().join("sales.db")).expect("it is there");
+    begin_anew(&launch).await;
     let topic = topic("rows");
     let launch = launch
         .set("TMOMI_KAFKA", "log")
